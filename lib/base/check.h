@@ -1,0 +1,30 @@
+// Conditions that must hold: at the edges of the library, and (code `internal`) our own invariants.
+#ifndef DSV32_LIB_BASE_CHECK_H_
+#define DSV32_LIB_BASE_CHECK_H_
+
+#include <string>
+#include <string_view>
+
+// fmt's own assertions would print to stderr and terminate.
+#ifndef FMT_ASSERT
+#define FMT_ASSERT(condition, message) ((void)0)
+#endif
+#include <fmt/format.h>
+
+#include "dsv32/error.h"
+
+namespace dsv32 {
+
+// Text from a file, a model or a caller, fit for a message: at most 64 bytes, escaped, in quotes.
+std::string quote(std::string_view foreign);
+
+}  // namespace dsv32
+
+// Throws Error(code, fmt::format(...)) unless `condition` holds.
+#define DSV32_CHECK(condition, code, ...)                                         \
+  do {                                                                            \
+    if (!(condition)) [[unlikely]]                                                \
+      throw ::dsv32::Error(::dsv32::ErrorCode::code, ::fmt::format(__VA_ARGS__)); \
+  } while (false)
+
+#endif  // DSV32_LIB_BASE_CHECK_H_

@@ -1,0 +1,84 @@
+// All weights of a model on one page: views of the mapped checkpoint, nothing copied but gains and
+// biases. Names as in the checkpoint, without `_proj`.
+#ifndef DSV32_LIB_WEIGHTS_WEIGHTS_H_
+#define DSV32_LIB_WEIGHTS_WEIGHTS_H_
+
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "dsv32/checkpoint.h"
+#include "dsv32/config.h"
+
+#include "lib/backend/backend.h"
+#include "lib/base/tensor.h"
+
+namespace dsv32 {
+
+struct AttentionWeights {
+  Linear q_a;            // [q_lora_rank, hidden]
+  TensorView q_a_norm;   // [1, q_lora_rank] f32
+  Linear q_b;            // [heads * (nope + rope), q_lora_rank]
+  Linear kv_a;           // [kv_lora_rank + rope, hidden]
+  TensorView kv_a_norm;  // [1, kv_lora_rank] f32
+  Linear kv_b;           // [heads * (nope + v), kv_lora_rank]
+  Linear o;              // [hidden, heads * v]
+};
+
+struct IndexerWeights {
+  Linear wq_b;        // [index_n_heads * index_head_dim, q_lora_rank]
+  Linear wk;          // [index_head_dim, hidden]
+  TensorView k_norm;  // [1, index_head_dim] f32, gain
+  TensorView k_bias;  // [1, index_head_dim] f32
+  Linear weights;     // weights_proj: [index_n_heads, hidden]
+};
+
+struct MlpWeights {
+  Linear gate, up, down;  // [width, hidden], [width, hidden], [hidden, width]
+};
+
+struct MoeWeights {
+  Linear gate;                                              // [n_routed_experts, hidden]
+  TensorView e_score_correction_bias;                       // [1, n_routed_experts] f32
+  std::vector<Linear> expert_gate, expert_up, expert_down;  // [n_routed_experts] each
+  MlpWeights shared_experts;  // width n_shared_experts * moe_intermediate_size
+};
+
+struct LayerWeights {
+  TensorView input_layernorm;           // [1, hidden] f32
+  TensorView post_attention_layernorm;  // [1, hidden] f32
+  AttentionWeights attention;
+  std::optional<IndexerWeights> indexer;  // none: dense attention
+  std::optional<MlpWeights> mlp;          // one of these two
+  std::optional<MoeWeights> moe;
+};
+
+struct MtpWeights {
+  TensorView embed_tokens;  // the main one where the file has no copy
+  TensorView enorm, hnorm;  // [1, hidden] f32
+  Linear eh_proj;           // [hidden, 2 * hidden]: embedding first, hidden second
+  LayerWeights layer;
+  TensorView shared_head_norm;  // [1, hidden] f32
+  Linear shared_head;           // [vocab, hidden]; the main one where the file has no copy
+};
+
+struct ModelWeights {
+  TensorView embed_tokens;  // [vocab, hidden], the file's dtype
+  std::vector<LayerWeights> layers;
+  TensorView norm;  // [1, hidden] f32
+  Linear lm_head;   // [vocab, hidden]
+  std::optional<MtpWeights> mtp;
+  std::shared_ptr<void> gains;  // the aligned f32 copies of norms and biases
+};
+
+// Checks that the checkpoint has every tensor that `config` calls for, of the right shape and type
+// (mismatch, not_found: the first ten names and the count), and no other unless
+// `allow_unused_tensors`; then binds. MTP is bound only with `mtp`; its tensors never count as
+// unused. FP8 scales are read to choose each Linear's format (decision: fp8_pow2 only if all are 0
+// or powers of two within 2^-100..2^100 and the config says ue8m0).
+ModelWeights bind_weights(const Checkpoint& checkpoint, Backend& backend, bool mtp,
+                          bool allow_unused_tensors);
+
+}  // namespace dsv32
+
+#endif  // DSV32_LIB_WEIGHTS_WEIGHTS_H_

@@ -1,0 +1,1 @@
+// Keeps the library from being empty while no other support file exists.
