@@ -1,0 +1,105 @@
+# Sourced by the scripts: finds out what is missing, installs it, and offers `step`.
+# Probes for commands and headers instead of asking a package manager, so that a machine that has
+# everything is never touched and needs no network.
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+cd "$root"
+mkdir -p build/logs
+deps=$root/.deps
+export PATH="$deps/usr/bin:$deps/python/bin:$PATH"
+export CMAKE_PREFIX_PATH="$deps/usr${CMAKE_PREFIX_PATH:+:$CMAKE_PREFIX_PATH}"
+
+say() { printf '%s\n' "$*"; }
+die() { code=$1; shift; printf 'error: %s\n' "$*" >&2; exit "$code"; }
+
+# step NAME COMMAND...: prints the step and its seconds; its output goes to build/logs/NAME.log, and
+# the end of it is shown when it fails.
+step() {
+  local name=$1 start=$SECONDS log=$root/build/logs/${1// /_}.log; shift
+  printf '== %s ... ' "$name"
+  if "$@" >"$log" 2>&1 </dev/null; then
+    printf '%d s\n' $((SECONDS - start))
+  else
+    local rc=$?
+    printf 'failed after %d s (%s)\n' $((SECONDS - start)) "${log#"$root"/}"
+    tail -n 40 "$log"
+    return $rc
+  fi
+}
+
+has_command() { command -v "$1" >/dev/null 2>&1; }
+has_header() {
+  printf '#include <%s>\n' "$1" | "${CXX:-g++}" -std=c++20 -isystem "$deps/usr/include" -x c++ -E - >/dev/null 2>&1
+}
+has_cmake() {
+  has_command cmake && [ "$(printf '%s\n3.25\n' "$(cmake --version | sed -n '1s/[^0-9.]*//p')" | sort -V | head -1)" = 3.25 ]
+}
+
+# The Debian packages behind what is missing. `demo` is a part of `full`.
+missing_packages() {
+  has_command "${CXX:-g++}" || echo g++
+  has_cmake || echo cmake
+  has_command ninja || echo ninja-build
+  has_header fmt/format.h || echo libfmt-dev
+  has_header nlohmann/json.hpp || echo nlohmann-json3-dev
+  has_header CLI/CLI.hpp || echo libcli11-dev
+  [ "$1" = full ] || return 0
+  has_header catch2/catch.hpp || has_header catch2/catch_all.hpp || echo catch2
+  has_command python3 || echo python3
+  has_command clang++ || has_command clang++-14 || echo clang
+  has_command clang-format || has_command clang-format-14 || echo clang-format
+  has_command clang-tidy || has_command clang-tidy-14 || echo clang-tidy
+  ls /usr/lib/llvm-*/lib/clang/*/lib/linux/libclang_rt.fuzzer-*.a >/dev/null 2>&1 || echo libclang-rt-14-dev
+  has_command nm || echo binutils
+}
+
+apt_install() {
+  local sudo=$1; shift
+  $sudo apt-get update -qq && DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends "$@"
+}
+
+# Without root: fetch the packages and unpack them into .deps. Enough for header-only libraries.
+apt_unpack() {
+  local state=$deps/apt; mkdir -p "$state/lists/partial" "$state/cache/archives/partial"
+  local options=(-o "Dir::State::lists=$state/lists" -o "Dir::Cache=$state/cache" -o Debug::NoLocking=1)
+  apt-get "${options[@]}" update -qq &&
+    (cd "$state" && apt-get "${options[@]}" download "$@") &&
+    for package in "$state"/*.deb; do dpkg-deb -x "$package" "$deps"; done
+}
+
+install_missing() {
+  local packages=("$@")
+  if ! has_command apt-get; then
+    die 3 "missing: ${packages[*]} (Debian's names); install them and run this again"
+  elif [ "$(id -u)" = 0 ]; then
+    step "install packages" apt_install "" "${packages[@]}"
+  elif has_command sudo && sudo -n true 2>/dev/null; then
+    step "install packages" apt_install "sudo -n" "${packages[@]}"
+  elif [ -t 0 ] && [ -t 1 ] && has_command sudo; then
+    say "These packages are missing: ${packages[*]}. sudo may ask for your password."
+    apt_install sudo "${packages[@]}"
+  elif has_command "${CXX:-g++}"; then
+    [[ " ${packages[*]} " != *" libfmt-dev "* ]] || packages+=(libfmt9)
+    if [[ " ${packages[*]} " == *" cmake "* ]]; then
+      step "cmake from PyPI" python3 -m pip install -q --target "$deps/python" cmake ninja
+    fi
+    step "unpack packages into .deps" apt_unpack "${packages[@]}"
+  else
+    return 1
+  fi
+}
+
+# setup demo|full
+setup() {
+  local packages still
+  mapfile -t packages < <(missing_packages "$1")
+  if [ ${#packages[@]} -gt 0 ]; then
+    say "missing: ${packages[*]}"
+    install_missing "${packages[@]}" || true
+    # What the demo needs is needed; the rest only makes checks fall out, each with its name.
+    mapfile -t still < <(missing_packages demo)
+    [ ${#still[@]} -eq 0 ] || die 3 "could not install: run  apt-get install ${still[*]}  as root, then this again"
+  fi
+  jobs=${JOBS:-$(nproc)}
+  [ "$(awk '/MemTotal/ {print int($2 / 1048576)}' /proc/meminfo)" -ge 4 ] || jobs=1
+}

@@ -1,0 +1,53 @@
+"""What the shared library needs and shows, and what its objects define.
+
+usage: symbols.py LIBRARY OBJECT_DIR
+"""
+import pathlib
+import re
+import subprocess
+import sys
+
+# Anything that ends, prints, or changes the process around us.
+FORBIDDEN = re.compile(
+    r"^(abort|exit|_exit|_Exit|quick_exit|at_quick_exit|__assert_fail|printf|fprintf|vprintf|vfprintf|"
+    r"puts|putchar|fputs|fputc|fwrite|perror|__printf_chk|__fprintf_chk|__vfprintf_chk|stdout|stderr|"
+    r"signal|sigaction|setlocale|chdir|umask|putenv|setenv|unsetenv|getenv|secure_getenv|srand|rand|"
+    r"system|popen|fesetround|fesetenv|socket|connect|getaddrinfo|_ZSt4cout|_ZSt4cerr|_ZSt4clog|"
+    r"_ZNSt8ios_base4InitC1Ev)(@.*)?$")
+
+
+def nm(*arguments):
+    return subprocess.run(["nm", *map(str, arguments)], check=True, capture_output=True,
+                          text=True).stdout.splitlines()
+
+
+def main(library, objects):
+    problems = []
+    for line in nm("-D", "--undefined-only", library):
+        symbol = line.split()[-1]
+        if FORBIDDEN.match(symbol):
+            problems.append(f"the library uses {symbol}")
+    exported = 0
+    for line in nm("-DC", "--defined-only", library):
+        kind, name = line.split(maxsplit=2)[1:]
+        ours = re.match(r"(typeinfo (for|name for) |vtable for |non-virtual thunk to )?dsv32::", name)
+        exported += bool(ours)
+        if not ours and not (kind in "WVuw" and "std::" in name):
+            problems.append(f"the library shows {name}")
+    if exported < 50:
+        problems.append(f"only {exported} symbols of dsv32 are exported")
+    files = sorted(objects.rglob("*.o"))
+    if not files:
+        problems.append(f"no object files under {objects}")
+    for path in files:
+        for line in nm("-C", path):
+            kind, name = line[17:18], line[19:]
+            if "_GLOBAL__sub_I" in name:
+                problems.append(f"{path.name} runs code before main: {name}")
+            if path.name.startswith("isa_") and kind in "WVu":
+                problems.append(f"{path.name} has the weak symbol {name}")
+    print("\n".join(problems) or f"{exported} exported symbols, {len(files)} objects: as they should be")
+    return 1 if problems else 0
+
+
+sys.exit(main(sys.argv[1], pathlib.Path(sys.argv[2])))
