@@ -1,4 +1,81 @@
 #!/usr/bin/env bash
-set -eu
-cd "$(dirname "$0")/.."
-cmake --preset dev && cmake --build --preset dev && ctest --preset dev
+# Sets this machine up, builds everything, runs all tests; the last line is "N passed, N failed".
+#   --full    all mutants instead of ten, and the thread sanitizer
+#   --quick   build and tests only
+# Slow checks (tidy, fuzz, mutants) are not repeated while their inputs are unchanged; they say so.
+set -euo pipefail
+. "$(dirname "$0")/lib/setup.sh"
+mode=${1:-normal}
+passed=0 failed=0 skipped=0
+
+# Adds one check's outcome to the sum and goes on: a failure must not hide the next one.
+check() {
+  local name=$1; shift
+  if step "$name" "$@"; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
+}
+
+# Like check, for a program whose log holds ctest's or our own closing line.
+check_tests() {
+  local name=$1 log=build/logs/${1// /_}.log; shift
+  local rc=0 ok bad none
+  step "$name" "$@" || rc=$?
+  read -r ok bad none < <(python3 scripts/lib/count_tests.py "$log")
+  printf '   %d passed, %d failed, %d skipped\n' "$ok" "$bad" "$none"
+  passed=$((passed + ok)) failed=$((failed + bad)) skipped=$((skipped + none))
+  if [ $rc -ne 0 ] && [ "$bad" -eq 0 ]; then failed=$((failed + 1)); fi
+}
+
+# once NAME PATHS -- COMMAND...: the check is fresh while no file under PATHS has changed.
+once() {
+  local name=$1 paths=() stamp key; shift
+  while [ "$1" != -- ]; do paths+=("$1"); shift; done; shift
+  stamp=build/stamps/${name// /_}
+  key=$( (find "${paths[@]}" -type f -print0 | sort -z | xargs -0 sha256sum; printf '%s\n' "$@") | sha256sum)
+  mkdir -p build/stamps
+  if [ "$(cat "$stamp" 2>/dev/null)" = "$key" ]; then
+    say "== $name ... unchanged since it passed"
+    passed=$((passed + 1))
+    return
+  fi
+  local before=$failed
+  check "$name" "$@"
+  [ "$failed" -gt "$before" ] || printf '%s' "$key" >"$stamp"
+}
+
+tool() { command -v "$1" || command -v "$1-14" || true; }
+skip() { say "== $1 ... skipped: $2"; skipped=$((skipped + 1)); }
+
+setup full
+check "configure (dev)" cmake --preset dev
+check "build (dev)" cmake --build --preset dev -j "$jobs"
+check_tests "tests (dev)" ctest --preset dev -j "$jobs"
+if [ "$mode" != --quick ]; then
+  check "configure (asan)" cmake --preset asan -DDSV32_BUILD_CLI=OFF
+  check "build (asan)" cmake --build --preset asan -j "$jobs"
+  check_tests "tests (asan)" ctest --preset asan -j "$jobs"
+
+  code=(include lib kernels examples tests)
+  format=$(tool clang-format) tidy=$(tool clang-tidy)
+  if [ -n "$format" ]; then check "format" scripts/lib/format.sh "$format"; else skip "format" "no clang-format"; fi
+  if [ -n "$tidy" ]; then
+    once "tidy" include lib kernels .clang-tidy -- scripts/lib/tidy.sh "$tidy" "$jobs"
+  else
+    skip "tidy" "no clang-tidy"
+  fi
+  if [ -n "$(tool clang++)" ]; then
+    once "fuzz" "${code[@]}" -- scripts/fuzz.sh all 20
+  else
+    skip "fuzz" "no clang++"
+  fi
+  if [ "$mode" = --full ]; then
+    check "configure (tsan)" cmake --preset tsan -DDSV32_BUILD_CLI=OFF
+    check "build (tsan)" cmake --build --preset tsan -j "$jobs"
+    check_tests "tests (tsan)" ctest --preset tsan -j "$jobs"
+    once "mutants" "${code[@]}" scripts -- scripts/mutants.sh --all
+  else
+    once "mutants" "${code[@]}" scripts -- scripts/mutants.sh --draw 10
+  fi
+fi
+[ "$skipped" -eq 0 ] || say "$skipped skipped (reasons above and in build/logs)"
+say "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
