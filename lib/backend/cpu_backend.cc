@@ -1,0 +1,324 @@
+// The CPU's Backend: memory, and the steps of topics dense, gemm and moe. Shapes are checked here.
+#include "lib/backend/cpu_backend.h"
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+#include <string>
+#include <utility>
+
+#include "lib/base/check.h"
+
+namespace dsv32 {
+namespace {
+
+constexpr std::size_t kAlignment = 64;
+constexpr int kChunksPerWorker = 4;  // items a worker, so that a slow one holds nobody up
+
+const kernels::CpuKernels* find_kernels(const std::string& name) {
+  const kernels::CpuTables all = kernels::runnable_cpu_tables();
+  std::string names;
+  for (int i = 0; i < all.count; ++i) {
+    if (name.empty() || name == all.tables[i]->name) return all.tables[i];
+    names += std::string(names.empty() ? "" : ", ") + all.tables[i]->name;
+  }
+  throw Error(
+      ErrorCode::unsupported,
+      fmt::format("kernel set {} is not one of those that run here: {}", quote(name), names));
+}
+
+std::int64_t round_up(std::int64_t count) { return (count + 15) / 16 * 16; }
+
+// Fills an activation's FP8 form from its dense one.
+void quantise_rows(const kernels::CpuKernels& k, const Activation& a, int first, int last) {
+  if (a.fp8.data == nullptr) return;
+  const TensorView x = a.dense.slice(first, last - first);
+  k.quantise({.x = x.data,
+              .out = data_as<std::uint8_t>(a.fp8.slice(first, 0)),
+              .scale = data_as<float>(a.scale.slice(first, 0)),
+              .x_stride = x.stride,
+              .type = value_type(x.dtype),
+              .pow2 = a.pow2_scales,
+              .num_rows = last - first,
+              .cols = static_cast<int>(x.cols)});
+}
+
+}  // namespace
+
+void check_shape(bool ok, const char* step) {
+  DSV32_CHECK(ok, internal, "{}: shapes do not fit", step);
+}
+
+kernels::ValueType value_type(DType dtype) {
+  switch (dtype) {
+    case DType::f32:
+      return kernels::ValueType::f32;
+    case DType::bf16:
+      return kernels::ValueType::bf16;
+    case DType::f16:
+      return kernels::ValueType::f16;
+    case DType::f8_e4m3:
+      return kernels::ValueType::e4m3;
+    default:
+      throw Error(ErrorCode::internal, "no value type for this dtype");
+  }
+}
+
+kernels::Matrix matrix(const Linear& w) {
+  return {.data = w.weight.data,
+          .type = value_type(w.weight.dtype),
+          .stride = w.weight.stride,
+          .scale = w.scale.data,
+          .e8m0 = w.scale.dtype == DType::f8_e8m0,
+          .scale_stride = w.scale.stride};
+}
+
+CpuScratch::CpuScratch(const BackendLimits& limits) {
+  using kernels::kRowTile;
+  const std::int64_t index_row = std::int64_t{limits.indexer.heads} * limits.indexer.dim;
+  widened = round_up(std::int64_t{kRowTile} * limits.max_width);
+  index_q = round_up(kRowTile * index_row);
+  index_weights = round_up(std::int64_t{kRowTile} * limits.indexer.heads);
+  index_scores =
+      limits.indexer.heads > 0 ? round_up(std::int64_t{kRowTile} * limits.max_context) : 0;
+  const kernels::CacheLayout layout{.format = kernels::CacheLayout::Format::f32,
+                                    .latent = limits.mla.latent,
+                                    .rope = limits.mla.rope,
+                                    .index_dim = limits.indexer.dim};
+  worker = round_up(std::max({kernels::sparse_mla_scratch(layout, limits.mla.heads),
+                              std::int64_t{kernels::kPageSize} * (limits.indexer.dim + 1),
+                              std::int64_t{kernels::kTopKScratch},
+                              std::int64_t{limits.num_experts} + limits.n_group}));
+}
+
+std::int64_t CpuScratch::total(int workers) const {
+  return widened + index_q + index_weights + index_scores + worker * workers;
+}
+
+std::size_t cpu_scratch_bytes(const BackendLimits& limits, int workers) {
+  return static_cast<std::size_t>(CpuScratch(limits).total(workers)) * sizeof(float);
+}
+
+CpuBackend::CpuBackend(const BackendOptions& options)
+    : kernels_(find_kernels(options.kernel_set)),
+      info_(available_backends().front()),
+      pool_(options) {}
+
+std::shared_ptr<void> CpuBackend::allocate(std::size_t bytes) {
+  void* memory = ::operator new (bytes, std::align_val_t{kAlignment}, std::nothrow);
+  DSV32_CHECK(memory != nullptr, out_of_memory, "could not allocate {} bytes", bytes);
+  return {memory, [](void* p) { ::operator delete (p, std::align_val_t{kAlignment}); }};
+}
+
+void CpuBackend::reserve(const BackendLimits& limits) {
+  const CpuScratch need(limits);
+  const std::int64_t floats = need.total(pool_.size());
+  scratch_ = allocate(static_cast<std::size_t>(floats) * sizeof(float));
+  limits_ = limits;
+  float* next = static_cast<float*>(scratch_.get());
+  widened_ = std::exchange(next, next + need.widened);
+  index_q_ = std::exchange(next, next + need.index_q);
+  index_weights_ = std::exchange(next, next + need.index_weights);
+  index_scores_ = std::exchange(next, next + need.index_scores);
+  worker_scratch_ = next;
+  worker_floats_ = need.worker;
+}
+
+void CpuBackend::upload(TensorView dst, const void* src) {
+  std::memcpy(dst.data, src,
+              static_cast<std::size_t>(dst.rows * dst.stride * dtype_size(dst.dtype)));
+}
+
+void CpuBackend::download(void* dst, TensorView src) {
+  std::memcpy(dst, src.data,
+              static_cast<std::size_t>(src.rows * src.stride * dtype_size(src.dtype)));
+}
+
+void CpuBackend::copy(TensorView dst, TensorView src) { upload(dst, src.data); }
+
+void CpuBackend::ranges(std::int64_t count, std::int64_t grain,
+                        const std::function<void(int, int, int)>& body) {
+  const std::int64_t items = std::int64_t{pool_.size()} * kChunksPerWorker;
+  const std::int64_t size = std::max(grain, (count + items - 1) / items);
+  pool_.parallel_for(static_cast<int>((count + size - 1) / size), [&](int item, int worker) {
+    body(static_cast<int>(item * size), static_cast<int>(std::min(count, (item + 1) * size)),
+         worker);
+  });
+}
+
+void CpuBackend::quantise_all(const Activation& a) {
+  ranges(a.dense.rows, 1,
+         [&](int first, int last, int) { quantise_rows(*kernels_, a, first, last); });
+}
+
+void CpuBackend::embed(const BatchView& b, TensorView table, TensorView out) {
+  check_shape(table.cols == out.cols && b.tokens.cols == out.rows, "embed");
+  kernels_->embed({.tokens = data_as<std::int32_t>(b.tokens),
+                   .table = matrix({.weight = table, .scale = {}}),
+                   .out = out.data,
+                   .type = value_type(out.dtype),
+                   .num_rows = static_cast<int>(out.rows),
+                   .cols = static_cast<int>(out.cols)});
+}
+
+void CpuBackend::add_rms_norm(TensorView x, TensorView residual, TensorView gain, float eps,
+                              const Activation& out) {
+  check_shape(x.cols == gain.cols && x.cols == out.dense.cols && x.rows == out.dense.rows,
+              "add_rms_norm");
+  ranges(x.rows, 1, [&](int first, int last, int) {
+    const TensorView in = x.slice(first, last - first);
+    kernels_->add_rms_norm({.x = in.data,
+                            .residual = residual.data ? residual.slice(first, 0).data : nullptr,
+                            .gain = data_as<float>(gain),
+                            .out = out.dense.slice(first, 0).data,
+                            .x_stride = x.stride,
+                            .residual_stride = residual.stride,
+                            .out_stride = out.dense.stride,
+                            .eps = eps,
+                            .type = value_type(x.dtype),
+                            .num_rows = last - first,
+                            .cols = static_cast<int>(x.cols)});
+    quantise_rows(*kernels_, out, first, last);
+  });
+}
+
+void CpuBackend::silu_mul(TensorView gate, TensorView up, const Activation& out) {
+  check_shape(gate.rows == up.rows && gate.cols == up.cols && gate.rows == out.dense.rows,
+              "silu_mul");
+  ranges(gate.rows, 1, [&](int first, int last, int) {
+    kernels_->silu_mul({.gate = gate.slice(first, 0).data,
+                        .up = up.slice(first, 0).data,
+                        .out = out.dense.slice(first, 0).data,
+                        .type = value_type(gate.dtype),
+                        .num_rows = last - first,
+                        .cols = static_cast<int>(gate.cols)});
+    quantise_rows(*kernels_, out, first, last);
+  });
+}
+
+void CpuBackend::gather_rows(TensorView x, TensorView rows, TensorView out) {
+  check_shape(x.cols == out.cols && rows.cols == out.rows, "gather_rows");
+  const auto* list = data_as<std::int32_t>(rows);
+  const auto bytes = static_cast<std::size_t>(x.cols * dtype_size(x.dtype));
+  for (std::int64_t i = 0; i < out.rows; ++i) {
+    std::memcpy(out.slice(i, 1).data, x.slice(list[i], 1).data, bytes);
+  }
+}
+
+void CpuBackend::linear(const Linear& w, const Activation& x, TensorView out) {
+  check_shape(w.weight.cols == x.dense.cols && w.weight.rows == out.cols &&
+                  x.dense.rows == out.rows && x.dense.cols <= limits_.max_width,
+              "linear");
+  for (std::int64_t row = 0; row < out.rows; row += kernels::kRowTile) {
+    const std::int64_t n = std::min<std::int64_t>(kernels::kRowTile, out.rows - row);
+    linear_tile(w, x.slice(row, n), out.slice(row, n));
+  }
+}
+
+void CpuBackend::linear_tile(const Linear& w, const Activation& x, TensorView out) {
+  const bool fp8 = w.format != WeightFormat::dense && x.fp8.data != nullptr;
+  const bool blockwise = fp8 && w.format == WeightFormat::fp8;
+  const TensorView in = fp8 ? x.fp8 : x.dense;
+  const auto rows = static_cast<int>(in.rows), cols = static_cast<int>(in.cols);
+  kernels_->widen({.x = in.data,
+                   .scale = fp8 && !blockwise ? data_as<float>(x.scale) : nullptr,
+                   .out = widened_,
+                   .x_stride = in.stride,
+                   .type = value_type(in.dtype),
+                   .num_rows = rows,
+                   .cols = cols});
+  ranges(out.cols, 8, [&](int first, int last, int) {
+    kernels_->linear({.w = matrix(w),
+                      .x = widened_,
+                      .x_scale = blockwise ? data_as<float>(x.scale) : nullptr,
+                      .out = out.data,
+                      .out_stride = out.stride,
+                      .type = value_type(out.dtype),
+                      .num_rows = rows,
+                      .cols = cols,
+                      .first = first,
+                      .last = last});
+  });
+}
+
+void CpuBackend::grouped_linear(std::span<const Linear> experts, const Activation& x,
+                                TensorView offsets, TensorView out) {
+  check_shape(offsets.cols == static_cast<std::int64_t>(experts.size()) + 1, "grouped_linear");
+  const auto* offset = data_as<std::int32_t>(offsets);
+  for (std::size_t e = 0; e < experts.size(); ++e) {
+    const std::int64_t first = offset[e], n = offset[e + 1] - first;
+    if (n > 0) linear(experts[e], x.slice(first, n), out.slice(first, n));
+  }
+}
+
+void CpuBackend::moe_gate(TensorView scores, TensorView bias, const GateParams& gate,
+                          TensorView ids, TensorView weights) {
+  check_shape(scores.cols == bias.cols && ids.rows == scores.rows && weights.rows == scores.rows,
+              "moe_gate");
+  ranges(scores.rows, 1, [&](int first, int last, int worker) {
+    kernels_->moe_gate({.scores = data_as<float>(scores.slice(first, 0)),
+                        .bias = data_as<float>(bias),
+                        .ids = data_as<std::int32_t>(ids.slice(first, 0)),
+                        .weights = data_as<float>(weights.slice(first, 0)),
+                        .scratch = worker_scratch(worker),
+                        .num_tokens = last - first,
+                        .num_experts = static_cast<int>(scores.cols),
+                        .n_group = gate.n_group,
+                        .topk_group = gate.topk_group,
+                        .top = static_cast<int>(ids.cols),
+                        .routed_scaling_factor = gate.routed_scaling_factor,
+                        .norm_topk_prob = gate.norm_topk_prob});
+  });
+}
+
+void CpuBackend::moe_dispatch(const Activation& x, TensorView ids, const Activation& out,
+                              TensorView offsets, TensorView rows) {
+  const std::int64_t copies = ids.rows * ids.cols, experts = offsets.cols - 1;
+  check_shape(out.dense.rows == copies && rows.rows == ids.rows, "moe_dispatch");
+  const auto* id = data_as<std::int32_t>(ids);
+  auto *offset = data_as<std::int32_t>(offsets), *row = data_as<std::int32_t>(rows);
+  // Counting sort, stable in the order of tokens. offset[e + 1] first counts expert e.
+  std::fill_n(offset, experts + 1, 0);
+  for (std::int64_t i = 0; i < copies; ++i) ++offset[id[i] + 1];
+  for (std::int64_t e = 0; e < experts; ++e) offset[e + 1] += offset[e];
+  for (std::int64_t i = 0; i < copies; ++i) row[i] = offset[id[i]]++;
+  for (std::int64_t e = experts; e > 0; --e) offset[e] = offset[e - 1];
+  offset[0] = 0;
+  const auto copy_row = [](TensorView from, std::int64_t source, TensorView to,
+                           std::int64_t target) {
+    std::memcpy(to.slice(target, 1).data, from.slice(source, 1).data,
+                static_cast<std::size_t>(from.cols * dtype_size(from.dtype)));
+  };
+  ranges(copies, 8, [&](int first, int last, int) {
+    for (int i = first; i < last; ++i) {
+      copy_row(x.dense, i / ids.cols, out.dense, row[i]);
+      if (x.fp8.data == nullptr) continue;
+      copy_row(x.fp8, i / ids.cols, out.fp8, row[i]);
+      copy_row(x.scale, i / ids.cols, out.scale, row[i]);
+    }
+  });
+}
+
+void CpuBackend::moe_combine(TensorView x, TensorView rows, TensorView weights, TensorView shared,
+                             TensorView out) {
+  check_shape(x.cols == out.cols && shared.cols == out.cols && rows.rows == out.rows,
+              "moe_combine");
+  ranges(out.rows, 1, [&](int first, int last, int) {
+    kernels_->moe_combine({.x = x.data,
+                           .rows = data_as<std::int32_t>(rows.slice(first, 0)),
+                           .weights = data_as<float>(weights.slice(first, 0)),
+                           .shared = shared.slice(first, 0).data,
+                           .out = out.slice(first, 0).data,
+                           .type = value_type(out.dtype),
+                           .num_tokens = last - first,
+                           .top = static_cast<int>(rows.cols),
+                           .cols = static_cast<int>(out.cols)});
+  });
+}
+
+std::unique_ptr<Backend> make_cpu_backend(const BackendOptions& options) {
+  DSV32_CHECK(options.device == Device::cpu, unsupported, "this build has the CPU only, no CUDA");
+  return std::make_unique<CpuBackend>(options);
+}
+
+}  // namespace dsv32

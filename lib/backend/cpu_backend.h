@@ -1,0 +1,101 @@
+// The CPU's Backend, shared by its two source files.
+#ifndef DSV32_LIB_BACKEND_CPU_BACKEND_H_
+#define DSV32_LIB_BACKEND_CPU_BACKEND_H_
+
+#include <functional>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "lib/backend/backend.h"
+#include "lib/base/thread_pool.h"
+
+#include "kernels/cpu/table.h"
+
+namespace dsv32 {
+
+class CpuBackend final : public Backend {
+ public:
+  explicit CpuBackend(const BackendOptions& options);
+
+  const BackendInfo& info() const override { return info_; }
+  std::string_view kernel_set() const override { return kernels_->name; }
+
+  std::shared_ptr<void> allocate(std::size_t bytes) override;
+  void reserve(const BackendLimits& limits) override;
+  TensorView bind_weight(TensorView mapped) override { return mapped; }
+  void upload(TensorView dst, const void* src) override;
+  void download(void* dst, TensorView src) override;
+  void copy(TensorView dst, TensorView src) override;
+  void synchronize() override {}
+
+  void embed(const BatchView& b, TensorView table, TensorView out) override;
+  void add_rms_norm(TensorView x, TensorView residual, TensorView gain, float eps,
+                    const Activation& out) override;
+  void silu_mul(TensorView gate, TensorView up, const Activation& out) override;
+  void gather_rows(TensorView x, TensorView rows, TensorView out) override;
+  void linear(const Linear& w, const Activation& x, TensorView out) override;
+  void grouped_linear(std::span<const Linear> experts, const Activation& x, TensorView offsets,
+                      TensorView out) override;
+  void mla_store(const BatchView& b, TensorView kv_a, TensorView gain, const PagedKv& kv) override;
+  void mla_absorb(const BatchView& b, const Linear& kv_b, const MlaShape& shape, TensorView q,
+                  TensorView q_latent) override;
+  void sparse_mla(TensorView q_latent, const MlaShape& shape, const PagedKv& kv, TensorView indices,
+                  float scale, TensorView out_latent) override;
+  void mla_expand(const Linear& kv_b, const MlaShape& shape, TensorView out_latent,
+                  const Activation& out) override;
+  void index_store(const BatchView& b, const IndexerShape& shape, TensorView k, TensorView gain,
+                   TensorView bias, const PagedKv& kv) override;
+  void index_select(const BatchView& b, const IndexerShape& shape, TensorView q,
+                    TensorView head_weights, const PagedKv& kv, TensorView indices) override;
+  void moe_gate(TensorView scores, TensorView bias, const GateParams& gate, TensorView ids,
+                TensorView weights) override;
+  void moe_dispatch(const Activation& x, TensorView ids, const Activation& out, TensorView offsets,
+                    TensorView rows) override;
+  void moe_combine(TensorView x, TensorView rows, TensorView weights, TensorView shared,
+                   TensorView out) override;
+
+ private:
+  // Splits [0, count) into ranges of at least `grain` and calls body(first, last, worker).
+  void ranges(std::int64_t count, std::int64_t grain,
+              const std::function<void(int first, int last, int worker)>& body);
+  float* worker_scratch(int worker) { return worker_scratch_ + worker * worker_floats_; }
+  void quantise_all(const Activation& a);  // fills its FP8 form, if it has one
+  void linear_tile(const Linear& w, const Activation& x, TensorView out);
+  void select_tile(const BatchView& b, const IndexerShape& shape, const PagedKv& kv,
+                   std::int64_t first_token, TensorView indices);
+
+  const kernels::CpuKernels* kernels_ = nullptr;
+  BackendInfo info_;
+  ThreadPool pool_;
+  BackendLimits limits_;
+  std::shared_ptr<void> scratch_;
+  float* widened_ = nullptr;         // [kRowTile, max_width]
+  float* index_q_ = nullptr;         // [kRowTile, heads, dim]
+  float* index_weights_ = nullptr;   // [kRowTile, heads]
+  float* index_scores_ = nullptr;    // [kRowTile, max_context]
+  float* worker_scratch_ = nullptr;  // [workers, worker_floats_]
+  std::int64_t worker_floats_ = 0;
+};
+
+// Float counts of reserve()'s parts.
+struct CpuScratch {
+  std::int64_t widened = 0, index_q = 0, index_weights = 0, index_scores = 0, worker = 0;
+
+  explicit CpuScratch(const BackendLimits& limits);
+  std::int64_t total(int workers) const;
+};
+
+void check_shape(bool ok, const char* step);  // internal
+kernels::ValueType value_type(DType dtype);
+kernels::Matrix matrix(const Linear& w);
+
+template <class T>
+T* data_as(TensorView view) {
+  return reinterpret_cast<T*>(view.data);
+}
+
+}  // namespace dsv32
+
+#endif  // DSV32_LIB_BACKEND_CPU_BACKEND_H_

@@ -1,0 +1,67 @@
+// available_backends(), and how much memory is left.
+#include "lib/backend/system.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <fstream>
+#include <limits>
+#include <string>
+#include <string_view>
+
+#include "dsv32/backend.h"
+
+#include "kernels/cpu/table.h"
+
+namespace dsv32 {
+namespace {
+
+// The text behind "`key`: " or "`key` : " in a file of /proc; empty if there is none.
+std::string proc_value(const char* path, std::string_view key) {
+  std::ifstream file(path);
+  for (std::string line; std::getline(file, line);) {
+    if (!line.starts_with(key)) continue;
+    const std::size_t begin = line.find_first_not_of(" \t:", key.size());
+    return begin == std::string::npos ? "" : line.substr(begin);
+  }
+  return {};
+}
+
+std::size_t meminfo_bytes(std::string_view key) {
+  std::size_t kib = 0;
+  for (const char c : proc_value("/proc/meminfo", key)) {
+    if (c < '0' || c > '9') break;
+    kib = kib * 10 + static_cast<std::size_t>(c - '0');
+  }
+  return kib * 1024;
+}
+
+std::size_t file_number(const char* path) {
+  std::ifstream file(path);
+  std::size_t value = 0;
+  return file >> value ? value : std::numeric_limits<std::size_t>::max();
+}
+
+}  // namespace
+
+Executor::~Executor() = default;
+
+std::size_t available_memory() {
+  const std::size_t limit = file_number("/sys/fs/cgroup/memory.max");
+  const std::size_t used = file_number("/sys/fs/cgroup/memory.current");
+  const bool limited = limit != std::numeric_limits<std::size_t>::max();
+  const std::size_t left = !limited ? limit : limit > used ? limit - used : 0;
+  return std::min(meminfo_bytes("MemAvailable"), left);
+}
+
+std::vector<BackendInfo> available_backends() {
+  BackendInfo cpu;
+  cpu.device = Device::cpu;
+  cpu.name = proc_value("/proc/cpuinfo", "model name");
+  if (cpu.name.empty()) cpu.name = "CPU";
+  cpu.memory_bytes = meminfo_bytes("MemTotal");
+  const kernels::CpuTables tables = kernels::runnable_cpu_tables();
+  for (int i = 0; i < tables.count; ++i) cpu.kernel_sets.emplace_back(tables.tables[i]->name);
+  return {cpu};
+}
+
+}  // namespace dsv32
