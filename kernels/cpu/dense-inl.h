@@ -71,6 +71,16 @@ static void load_weights(const Matrix& w, std::int64_t row, int first, int n, fl
   }
 }
 
+// Rotates pairs (2i, 2i + 1) of x[0, n); `rope` holds n / 2 cosines, then as many sines.
+static void rotate_pairs(float* x, const float* rope, int n) {
+  for (int i = 0; i < n / 2; ++i) {
+    const float c = rope[i], s = rope[n / 2 + i];
+    const float a = x[2 * i], b = x[2 * i + 1];
+    x[2 * i] = a * c - b * s;
+    x[2 * i + 1] = a * s + b * c;
+  }
+}
+
 static void embed(const EmbedParams& p) {
   for (int t = 0; t < p.num_rows; ++t) {
     const std::int64_t row = p.tokens[t];

@@ -1,15 +1,5 @@
 // Topic mla: mla_store, mla_absorb, sparse_mla, mla_expand.
 
-// Rotates pairs (2i, 2i + 1) of x[0, n); `rope` holds n / 2 cosines, then as many sines.
-static void rotate_pairs(float* x, const float* rope, int n) {
-  for (int i = 0; i < n / 2; ++i) {
-    const float c = rope[i], s = rope[n / 2 + i];
-    const float a = x[2 * i], b = x[2 * i + 1];
-    x[2 * i] = a * c - b * s;
-    x[2 * i + 1] = a * s + b * c;
-  }
-}
-
 static ValueType stored_type(const CacheLayout& layout) {
   return layout.format == CacheLayout::Format::f32 ? ValueType::f32 : ValueType::bf16;
 }

@@ -11,8 +11,9 @@ extern const CpuKernels table;
 }
 
 CpuTables runnable_cpu_tables() {
+  const CpuKernels* const all[] = {&generic::table, &reference::table};  // best first
   CpuTables out{};
-  for (const CpuKernels* table : {&generic::table, &reference::table}) {  // best first
+  for (const CpuKernels* table : all) {
     if (table->runs_here()) out.tables[out.count++] = table;
   }
   return out;
