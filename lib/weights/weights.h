@@ -71,13 +71,20 @@ struct ModelWeights {
   std::shared_ptr<void> gains;  // the aligned f32 copies of norms and biases
 };
 
-// Checks that the checkpoint has every tensor that `config` calls for, of the right shape and type
-// (mismatch, not_found: the first ten names and the count), and no other unless
-// `allow_unused_tensors`; then binds. MTP is bound only with `mtp`; its tensors never count as
-// unused. FP8 scales are read to choose each Linear's format (decision: fp8_pow2 only if all are 0
-// or powers of two within 2^-100..2^100 and the config says ue8m0).
-ModelWeights bind_weights(const Checkpoint& checkpoint, Backend& backend, bool mtp,
-                          bool allow_unused_tensors);
+struct Shards;
+
+struct BindOptions {
+  bool mtp = false;           // bind the MTP layer, too; its tensors never count as unused
+  bool allow_unused = false;  // tensors that are not of this model
+  Verify verify = Verify::scales;
+};
+
+// Checks that the files hold every tensor that `config` calls for, of the right shape and type, and
+// no other; then binds. Throws mismatch with the first ten names and the count. FP8 scales are read
+// to choose each Linear's format (fp8_pow2 only if all are 0 or powers of two within 2^-100..2^100
+// and the config says ue8m0), whatever `verify` says.
+ModelWeights bind_weights(const ModelConfig& config, const Shards& shards, Backend& backend,
+                          const BindOptions& options);
 
 }  // namespace dsv32
 

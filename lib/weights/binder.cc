@@ -1,0 +1,299 @@
+// The walk over a model's tensors. Names and shapes: docs/formats.md.
+#include "lib/weights/binder.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "lib/base/check.h"
+#include "lib/base/floats.h"
+
+namespace dsv32 {
+namespace {
+
+constexpr std::size_t kMaxListed = 10;
+
+DType to_dtype(std::string_view name) {
+  if (name == "BF16") return DType::bf16;
+  if (name == "F16") return DType::f16;
+  if (name == "F8_E4M3") return DType::f8_e4m3;
+  return name == "F8_E8M0" ? DType::f8_e8m0 : DType::f32;
+}
+
+TensorView view(const TensorInfo& tensor, std::int64_t rows, std::int64_t cols) {
+  // Views are writable by type only; weights are mapped read-only.
+  return {.data = const_cast<std::byte*>(tensor.data.data()),
+          .dtype = to_dtype(tensor.dtype),
+          .rows = rows,
+          .cols = cols,
+          .stride = cols};
+}
+
+std::string shape_text(const std::vector<std::int64_t>& shape) {
+  return fmt::format("[{}]", fmt::join(shape, ", "));
+}
+
+float read_float(const TensorInfo& tensor, std::size_t i) {
+  return read_element(tensor.data.data(), to_dtype(tensor.dtype), i);
+}
+
+// 0, or a power of two between 2^-100 and 2^100: what a conversion table can hold.
+bool is_table_scale(float x) {
+  int exponent = 0;
+  return x == 0.0f || (std::frexp(x, &exponent) == 0.5f && exponent >= -99 && exponent <= 101);
+}
+
+bool is_nan_value(const TensorInfo& tensor, std::size_t i) {
+  if (tensor.dtype == "F8_E4M3") return (static_cast<unsigned>(tensor.data[i]) & 0x7Fu) == 0x7Fu;
+  return !std::isfinite(read_float(tensor, i));
+}
+
+std::size_t elements(const TensorInfo& tensor) {
+  const std::size_t size = tensor.dtype == "F32" ? 4 : tensor.dtype.starts_with("F8") ? 1 : 2;
+  return tensor.data.size() / size;
+}
+
+std::int64_t blocks(std::int64_t n) { return (n + kernels::kBlock - 1) / kernels::kBlock; }
+
+std::string list_names(const std::vector<std::string>& names) {
+  std::string text;
+  for (std::size_t i = 0; i < std::min(names.size(), kMaxListed); ++i) {
+    text += (i ? ", " : " ") + quote(names[i]);
+  }
+  return text + (names.size() > kMaxListed ? ", .." : "");
+}
+
+}  // namespace
+
+Binder::Binder(const ModelConfig& config, const Shards& shards, const BindOptions& options)
+    : config_(config), shards_(shards), options_(options), used_(shards.tensors.size()) {}
+
+void Binder::walk() {
+  bind_top();
+  for (int i = 0; i < config_.num_hidden_layers; ++i) {
+    weights.layers.push_back(layer(i, i < config_.first_k_dense_replace));
+  }
+  bind_mtp();
+}
+
+std::vector<Problem> Binder::problems() const {
+  std::vector<Problem> all;
+  if (!missing_.empty()) {
+    all.push_back({ErrorCode::mismatch, fmt::format("{} tensors are missing:{}", missing_.size(),
+                                                    list_names(missing_))});
+  }
+  all.insert(all.end(), problems_.begin(), problems_.end());
+  if (problem_count_ > problems_.size()) {
+    all.push_back({ErrorCode::mismatch,
+                   fmt::format("and {} more of the kind", problem_count_ - problems_.size())});
+  }
+  std::vector<std::string> unused;
+  for (std::size_t i = 0; i < used_.size(); ++i) {
+    if (!used_[i]) unused.push_back(shards_.tensors[i].name);
+  }
+  if (!unused.empty() && !options_.allow_unused) {
+    all.push_back({ErrorCode::mismatch, fmt::format("{} tensors are not of this model:{}",
+                                                    unused.size(), list_names(unused))});
+  }
+  return all;
+}
+
+void Binder::problem(ErrorCode code, std::string message) {
+  ++problem_count_;
+  if (problems_.size() < kMaxListed) problems_.push_back({code, std::move(message)});
+}
+
+void Binder::mark(const TensorInfo* tensor) {
+  used_[static_cast<std::size_t>(tensor - shards_.tensors.data())] = true;
+}
+
+const TensorInfo* Binder::require(const std::string& name, std::vector<std::int64_t> shape,
+                                  std::initializer_list<const char*> dtypes) {
+  const TensorInfo* tensor = shards_.find(name);
+  if (!tensor) {
+    missing_.push_back(name);
+    return nullptr;
+  }
+  mark(tensor);
+  if (tensor->shape != shape) {
+    problem(ErrorCode::mismatch, fmt::format("tensor {} has shape {}, not {}", quote(name),
+                                             shape_text(tensor->shape), shape_text(shape)));
+    return nullptr;
+  }
+  if (std::find(dtypes.begin(), dtypes.end(), tensor->dtype) == dtypes.end()) {
+    problem(ErrorCode::mismatch, fmt::format("tensor {} has dtype {}, not one of {}", quote(name),
+                                             tensor->dtype, fmt::join(dtypes, ", ")));
+    return nullptr;
+  }
+  if (options_.verify == Verify::all) check_values(*tensor);
+  return tensor;
+}
+
+void Binder::check_values(const TensorInfo& tensor) {
+  for (std::size_t i = 0; i < elements(tensor); ++i) {
+    if (!is_nan_value(tensor, i)) continue;
+    return problem(
+        ErrorCode::bad_format,
+        fmt::format("tensor {} holds NaN or infinity, first at element {}", quote(tensor.name), i));
+  }
+}
+
+void Binder::check_scales(const TensorInfo& scale, Linear& w) {
+  if (options_.verify == Verify::headers) return;
+  bool table = config_.ue8m0_scales;
+  for (std::size_t i = 0; i < elements(scale); ++i) {
+    const float x = read_float(scale, i);
+    table = table && is_table_scale(x);
+    if (std::isfinite(x) && x >= 0) continue;
+    return problem(ErrorCode::bad_format,
+                   fmt::format("scale {} is {} at element {}", quote(scale.name), x, i));
+  }
+  w.format = table ? WeightFormat::fp8_pow2 : WeightFormat::fp8;
+}
+
+Linear Binder::fp8(const TensorInfo& tensor, std::int64_t rows, std::int64_t cols) {
+  Linear w{.weight = view(tensor, rows, cols), .scale = {}, .format = WeightFormat::fp8};
+  const TensorInfo* scale =
+      require(tensor.name + "_scale_inv", {blocks(rows), blocks(cols)}, {"F32", "F8_E8M0"});
+  if (!scale) return w;
+  w.scale = view(*scale, blocks(rows), blocks(cols));
+  check_scales(*scale, w);
+  return w;
+}
+
+Linear Binder::matrix(const std::string& name, std::int64_t rows, std::int64_t cols) {
+  const TensorInfo* tensor = require(name, {rows, cols}, {"F8_E4M3", "BF16", "F16", "F32"});
+  if (!tensor) return {};
+  if (tensor->dtype == "F8_E4M3") return fp8(*tensor, rows, cols);
+  return {.weight = view(*tensor, rows, cols), .scale = {}};
+}
+
+Linear Binder::plain_matrix(const std::string& name, std::int64_t rows, std::int64_t cols) {
+  const TensorInfo* tensor = require(name, {rows, cols}, {"BF16", "F16", "F32"});
+  return tensor ? Linear{.weight = view(*tensor, rows, cols), .scale = {}} : Linear{};
+}
+
+TensorView Binder::gain(const std::string& name, std::int64_t cols) {
+  const TensorInfo* tensor = require(name, {cols}, {"F32", "BF16", "F16"});
+  if (!tensor) return {};
+  if (options_.verify != Verify::headers) check_values(*tensor);
+  return view(*tensor, 1, cols);
+}
+
+void Binder::bind_top() {
+  const std::int64_t vocab = config_.vocab_size, hidden = config_.hidden_size;
+  weights.embed_tokens = plain_matrix("model.embed_tokens.weight", vocab, hidden).weight;
+  weights.norm = gain("model.norm.weight", hidden);
+  weights.lm_head = plain_matrix("lm_head.weight", vocab, hidden);
+}
+
+AttentionWeights Binder::attention(const std::string& p) {
+  const ModelConfig& c = config_;
+  const std::int64_t heads = c.num_attention_heads, hidden = c.hidden_size;
+  return {
+      .q_a = matrix(p + "q_a_proj.weight", c.q_lora_rank, hidden),
+      .q_a_norm = gain(p + "q_a_layernorm.weight", c.q_lora_rank),
+      .q_b = matrix(p + "q_b_proj.weight", heads * (c.qk_nope_head_dim + c.qk_rope_head_dim),
+                    c.q_lora_rank),
+      .kv_a = matrix(p + "kv_a_proj_with_mqa.weight", c.kv_lora_rank + c.qk_rope_head_dim, hidden),
+      .kv_a_norm = gain(p + "kv_a_layernorm.weight", c.kv_lora_rank),
+      .kv_b = matrix(p + "kv_b_proj.weight", heads * (c.qk_nope_head_dim + c.v_head_dim),
+                     c.kv_lora_rank),
+      .o = matrix(p + "o_proj.weight", hidden, heads * c.v_head_dim)};
+}
+
+IndexerWeights Binder::indexer(const std::string& p) {
+  const ModelConfig& c = config_;
+  return {.wq_b = matrix(p + "wq_b.weight", std::int64_t{c.index_n_heads} * c.index_head_dim,
+                         c.q_lora_rank),
+          .wk = matrix(p + "wk.weight", c.index_head_dim, c.hidden_size),
+          .k_norm = gain(p + "k_norm.weight", c.index_head_dim),
+          .k_bias = gain(p + "k_norm.bias", c.index_head_dim),
+          .weights = plain_matrix(p + "weights_proj.weight", c.index_n_heads, c.hidden_size)};
+}
+
+MlpWeights Binder::mlp(const std::string& p, std::int64_t width) {
+  return {.gate = matrix(p + "gate_proj.weight", width, config_.hidden_size),
+          .up = matrix(p + "up_proj.weight", width, config_.hidden_size),
+          .down = matrix(p + "down_proj.weight", config_.hidden_size, width)};
+}
+
+MoeWeights Binder::moe(const std::string& p) {
+  const ModelConfig& c = config_;
+  const std::int64_t width = c.moe_intermediate_size;
+  MoeWeights out;
+  out.gate = plain_matrix(p + "gate.weight", c.n_routed_experts, c.hidden_size);
+  out.e_score_correction_bias = gain(p + "gate.e_score_correction_bias", c.n_routed_experts);
+  if (shards_.find(p + "experts.gate_up_proj")) {
+    fused_experts(p + "experts.", out);
+  } else {
+    for (int e = 0; e < c.n_routed_experts; ++e) {
+      MlpWeights expert = mlp(p + "experts." + std::to_string(e) + ".", width);
+      out.expert_gate.push_back(expert.gate);
+      out.expert_up.push_back(expert.up);
+      out.expert_down.push_back(expert.down);
+    }
+  }
+  out.shared_experts = mlp(p + "shared_experts.", width * c.n_shared_experts);
+  return out;
+}
+
+// transformers' in-memory names: one tensor for all experts, gate rows before up rows.
+void Binder::fused_experts(const std::string& p, MoeWeights& out) {
+  const std::int64_t experts = config_.n_routed_experts, width = config_.moe_intermediate_size;
+  const std::int64_t hidden = config_.hidden_size;
+  const TensorInfo* both =
+      require(p + "gate_up_proj", {experts, 2 * width, hidden}, {"BF16", "F16", "F32"});
+  const TensorInfo* down =
+      require(p + "down_proj", {experts, hidden, width}, {"BF16", "F16", "F32"});
+  if (!both || !down) return;
+  for (std::int64_t e = 0; e < experts; ++e) {
+    const TensorView pair = view(*both, experts * 2 * width, hidden);
+    out.expert_gate.push_back({.weight = pair.slice(e * 2 * width, width), .scale = {}});
+    out.expert_up.push_back({.weight = pair.slice((e * 2 + 1) * width, width), .scale = {}});
+    out.expert_down.push_back(
+        {.weight = view(*down, experts * hidden, width).slice(e * hidden, hidden), .scale = {}});
+  }
+}
+
+LayerWeights Binder::layer(int index, bool dense) {
+  const std::string p = "model.layers." + std::to_string(index) + ".";
+  LayerWeights out;
+  out.input_layernorm = gain(p + "input_layernorm.weight", config_.hidden_size);
+  out.post_attention_layernorm = gain(p + "post_attention_layernorm.weight", config_.hidden_size);
+  out.attention = attention(p + "self_attn.");
+  if (config_.index_topk > 0) out.indexer = indexer(p + "self_attn.indexer.");
+  if (dense) {
+    out.mlp = mlp(p + "mlp.", config_.intermediate_size);
+  } else {
+    out.moe = moe(p + "mlp.");
+  }
+  return out;
+}
+
+// The layer behind the last one. Bound only on demand; its tensors never count as unused. Its
+// copies of the vocabulary tables may be missing.
+void Binder::bind_mtp() {
+  const std::int64_t vocab = config_.vocab_size, hidden = config_.hidden_size;
+  const std::string p = "model.layers." + std::to_string(config_.num_hidden_layers) + ".";
+  if (!options_.mtp || config_.num_nextn_predict_layers == 0) {
+    for (std::size_t i = 0; i < used_.size(); ++i) {
+      if (shards_.tensors[i].name.starts_with(p)) used_[i] = true;
+    }
+    return;
+  }
+  MtpWeights& m = weights.mtp.emplace();
+  m.embed_tokens = shards_.find(p + "embed_tokens.weight")
+                       ? plain_matrix(p + "embed_tokens.weight", vocab, hidden).weight
+                       : weights.embed_tokens;
+  m.shared_head = shards_.find(p + "shared_head.head.weight")
+                      ? plain_matrix(p + "shared_head.head.weight", vocab, hidden)
+                      : weights.lm_head;
+  m.enorm = gain(p + "enorm.weight", hidden);
+  m.hnorm = gain(p + "hnorm.weight", hidden);
+  m.shared_head_norm = gain(p + "shared_head.norm.weight", hidden);
+  m.eh_proj = plain_matrix(p + "eh_proj.weight", hidden, 2 * hidden);
+  m.layer = layer(config_.num_hidden_layers, false);
+}
+
+}  // namespace dsv32

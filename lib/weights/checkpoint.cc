@@ -1,0 +1,70 @@
+// Checkpoint: open, tensors, problems, fingerprint. (plan() is in lib/model/plan.cc.)
+#include "dsv32/checkpoint.h"
+
+#include <cstdint>
+#include <string>
+#include <utility>
+
+#include "lib/base/check.h"
+#include "lib/weights/binder.h"
+#include "lib/weights/checkpoint_impl.h"
+
+namespace dsv32 {
+namespace {
+
+constexpr std::size_t kMaxConfigBytes = 1u << 20;
+
+// FNV-1a over 64 bits: for telling checkpoints apart, not against forgery.
+class Hash {
+ public:
+  void add(std::span<const std::byte> bytes) {
+    for (const std::byte b : bytes)
+      state_ = (state_ ^ static_cast<std::uint64_t>(b)) * 0x100000001B3u;
+  }
+  void add(std::string_view text) {
+    add(std::as_bytes(std::span(text)));
+    add(std::as_bytes(std::span("\0", 1)));
+  }
+  std::string hex() const { return fmt::format("{:016x}", state_); }
+
+ private:
+  std::uint64_t state_ = 0xCBF29CE484222325u;
+};
+
+}  // namespace
+
+Checkpoint::Impl::Impl(const std::filesystem::path& dir, FileAccess access)
+    : folder(dir),
+      config(ModelConfig::from_json(read_text(folder, "config.json", kMaxConfigBytes))),
+      shards(open_shards(folder, access)) {}
+
+Checkpoint::Checkpoint(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
+
+Checkpoint Checkpoint::open(const std::filesystem::path& dir) {
+  return Checkpoint(std::make_shared<const Impl>(dir, FileAccess::mmap));
+}
+
+const ModelConfig& Checkpoint::config() const& noexcept { return impl_->config; }
+
+std::span<const TensorInfo> Checkpoint::tensors() const& noexcept { return impl_->shards.tensors; }
+
+std::vector<Problem> Checkpoint::problems(Verify verify) const {
+  Binder binder(impl_->config, impl_->shards,
+                {.mtp = impl_->config.num_nextn_predict_layers > 0, .verify = verify});
+  binder.walk();
+  return binder.problems();
+}
+
+std::string Checkpoint::fingerprint(Verify verify) const {
+  Hash hash;
+  for (const TensorInfo& tensor : impl_->shards.tensors) {
+    hash.add(tensor.name);
+    hash.add(tensor.dtype);
+    for (const std::int64_t dim : tensor.shape) hash.add(std::to_string(dim));
+    const bool scale = tensor.name.ends_with("_scale_inv");
+    if (verify == Verify::all || (verify == Verify::scales && scale)) hash.add(tensor.data);
+  }
+  return hash.hex();
+}
+
+}  // namespace dsv32

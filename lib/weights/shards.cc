@@ -1,0 +1,138 @@
+// The index, the shards, and how they agree.
+#include "lib/weights/shards.h"
+
+#include <algorithm>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+
+#include "lib/base/check.h"
+#include "lib/base/json.h"
+#include "lib/base/thread_pool.h"
+#include "lib/weights/safetensors.h"
+
+namespace dsv32 {
+namespace {
+
+constexpr const char* kIndex = "model.safetensors.index.json";
+constexpr std::size_t kMaxIndexBytes = 64u << 20;
+constexpr int kMaxThreads = 8;  // headers are small
+
+using WeightMap = std::vector<std::pair<std::string, std::string>>;  // tensor, file
+
+bool is_plain_name(std::string_view name) {
+  return !name.empty() && name != "." && name != ".." && name.find('/') == std::string_view::npos &&
+         name.find('\0') == std::string_view::npos && name.size() <= 255;
+}
+
+WeightMap read_index(const Folder& folder) {
+  const std::string text = read_text(folder, kIndex, kMaxIndexBytes);
+  WeightMap map;
+  int depth = 0;
+  bool in_map = false, found = false;
+  std::string key;
+  scan_json(text, kIndex, [&](const JsonEvent& e) {
+    using Kind = JsonEvent::Kind;
+    if (depth == 1 && e.kind == Kind::key) in_map = e.text == "weight_map";
+    DSV32_CHECK(depth > 0 || e.kind == Kind::begin_object, bad_format, "{}: no JSON object",
+                kIndex);
+    if (e.kind == Kind::begin_object || e.kind == Kind::begin_array) {
+      DSV32_CHECK(!in_map || (depth == 1 && e.kind == Kind::begin_object), bad_format,
+                  "{}: weight_map is no map of strings", kIndex);
+      found |= in_map;
+      ++depth;
+    } else if (e.kind == Kind::end_object || e.kind == Kind::end_array) {
+      if (--depth == 1) in_map = false;
+    } else if (in_map && depth == 2 && e.kind == Kind::key) {
+      key = e.text;
+    } else if (in_map && e.kind != Kind::key) {
+      DSV32_CHECK(depth == 2 && e.kind == Kind::string, bad_format,
+                  "{}: weight_map is no map of strings", kIndex);
+      DSV32_CHECK(is_plain_name(e.text), bad_format, "{}: {} is no file name", kIndex,
+                  quote(e.text));
+      map.emplace_back(key, e.text);
+    }
+  });
+  DSV32_CHECK(found, bad_format, "{}: no weight_map", kIndex);
+  return map;
+}
+
+std::vector<std::string> shard_names(const Folder& folder, const std::optional<WeightMap>& index) {
+  std::set<std::string> names;
+  if (index) {
+    for (const auto& [tensor, file] : *index) names.insert(file);
+  } else {
+    for (const std::string& name : folder.names()) {
+      if (name.ends_with(".safetensors")) names.insert(name);
+    }
+    DSV32_CHECK(!names.empty(), not_found, "{} holds no *.safetensors",
+                quote(folder.path().string()));
+  }
+  return {names.begin(), names.end()};
+}
+
+// A tensor that the index promises lies in the file that it names.
+void check_index(const WeightMap& index, const Shards& shards) {
+  for (const auto& [name, file] : index) {
+    const TensorInfo* tensor = shards.find(name);
+    DSV32_CHECK(tensor && tensor->file.filename() == file, mismatch, "{}: tensor {} is not in {}",
+                kIndex, quote(name), quote(file));
+  }
+}
+
+void sort_by_name(std::vector<TensorInfo>& tensors) {
+  std::sort(tensors.begin(), tensors.end(),
+            [](const TensorInfo& a, const TensorInfo& b) { return a.name < b.name; });
+  const auto twice =
+      std::adjacent_find(tensors.begin(), tensors.end(),
+                         [](const TensorInfo& a, const TensorInfo& b) { return a.name == b.name; });
+  DSV32_CHECK(twice == tensors.end(), mismatch, "tensor {} is in {} and in {}", quote(twice->name),
+              quote(twice->file.filename().string()), quote((twice + 1)->file.filename().string()));
+}
+
+Shards open_files(const Folder& folder, const std::vector<std::string>& names, FileAccess access) {
+  Shards shards;
+  for (const std::string& name : names) shards.files.emplace_back(folder, name, access);
+  std::vector<std::vector<TensorInfo>> lists(names.size());
+  const int threads = std::min({usable_cores(), static_cast<int>(names.size()), kMaxThreads});
+  ThreadPool pool({.num_threads = std::max(threads, 1)});
+  pool.parallel_for(static_cast<int>(names.size()), [&](int item, int) {
+    const auto i = static_cast<std::size_t>(item);
+    lists[i] = parse_safetensors(shards.files[i].bytes(), quote(names[i]));
+    for (TensorInfo& tensor : lists[i]) tensor.file = shards.files[i].path();
+  });
+  for (std::vector<TensorInfo>& list : lists) {
+    shards.tensors.insert(shards.tensors.end(), std::make_move_iterator(list.begin()),
+                          std::make_move_iterator(list.end()));
+  }
+  sort_by_name(shards.tensors);
+  return shards;
+}
+
+}  // namespace
+
+const TensorInfo* Shards::find(std::string_view name) const {
+  const auto it = std::lower_bound(
+      tensors.begin(), tensors.end(), name,
+      [](const TensorInfo& tensor, std::string_view wanted) { return tensor.name < wanted; });
+  return it != tensors.end() && it->name == name ? &*it : nullptr;
+}
+
+Shards open_shards(const Folder& folder, FileAccess access) {
+  std::optional<WeightMap> index;
+  if (folder.has(kIndex)) index = read_index(folder);
+  Shards shards = open_files(folder, shard_names(folder, index), access);
+  if (index) check_index(*index, shards);
+  return shards;
+}
+
+Shards open_shards(const std::filesystem::path& path, FileAccess access) {
+  std::error_code error;
+  if (std::filesystem::is_directory(path, error)) return open_shards(Folder(path), access);
+  const std::filesystem::path parent = path.has_parent_path() ? path.parent_path() : ".";
+  return open_files(Folder(parent), {path.filename().string()}, access);
+}
+
+}  // namespace dsv32

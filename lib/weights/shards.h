@@ -1,0 +1,32 @@
+// All safetensors files of a checkpoint as one list of tensors.
+#ifndef DSV32_LIB_WEIGHTS_SHARDS_H_
+#define DSV32_LIB_WEIGHTS_SHARDS_H_
+
+#include <filesystem>
+#include <string_view>
+#include <vector>
+
+#include "dsv32/checkpoint.h"
+
+#include "lib/weights/file.h"
+
+namespace dsv32 {
+
+struct Shards {
+  std::vector<File> files;
+  std::vector<TensorInfo> tensors;  // by name, ascending
+
+  const TensorInfo* find(std::string_view name) const;
+};
+
+// The files that model.safetensors.index.json names, or without an index every *.safetensors of the
+// folder. The index may be incomplete: what its files hold counts. It may not contradict them
+// (mismatch), nor name a path. One mapping a file; headers are read on several threads.
+Shards open_shards(const Folder& folder, FileAccess access);
+
+// One file, or a folder as above.
+Shards open_shards(const std::filesystem::path& path, FileAccess access);
+
+}  // namespace dsv32
+
+#endif  // DSV32_LIB_WEIGHTS_SHARDS_H_
