@@ -1,0 +1,58 @@
+// UTF-8, with ill-formed input handled as the Unicode standard recommends: one U+FFFD for each
+// maximal ill-formed part.
+#ifndef DSV32_LIB_TEXT_UTF8_H_
+#define DSV32_LIB_TEXT_UTF8_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace dsv32 {
+
+inline constexpr std::string_view kReplacement = "\xEF\xBF\xBD";
+
+struct Utf8Char {
+  char32_t code = 0;
+  std::size_t size = 0;  // bytes; of an ill-formed part, too
+  enum class State : std::uint8_t { valid, invalid, incomplete } state = State::valid;
+};
+
+// The character at the start of `text` (not empty). incomplete: all of `text` is the beginning of a
+// character that more bytes could complete.
+inline Utf8Char next_utf8(std::string_view text) {
+  using State = Utf8Char::State;
+  const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
+  const unsigned lead = byte(0);
+  if (lead < 0x80) return {lead, 1, State::valid};
+  const std::size_t size = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : 2;
+  if (lead < 0xC2 || lead > 0xF4) return {0, 1, State::invalid};
+  // The second byte's range excludes overlong forms, surrogates, and what lies beyond U+10FFFF.
+  unsigned low = lead == 0xE0 ? 0xA0u : lead == 0xF0 ? 0x90u : 0x80u;
+  unsigned high = lead == 0xED ? 0x9Fu : lead == 0xF4 ? 0x8Fu : 0xBFu;
+  char32_t code = lead & (0x7Fu >> size);
+  for (std::size_t i = 1; i < size; ++i) {
+    if (i == text.size()) return {0, i, State::incomplete};
+    if (byte(i) < low || byte(i) > high) return {0, i, State::invalid};
+    code = code << 6 | (byte(i) & 0x3Fu);
+    low = 0x80;
+    high = 0xBF;
+  }
+  return {code, size, State::valid};
+}
+
+// `text` with every ill-formed part replaced.
+inline std::string valid_utf8(std::string_view text) {
+  std::string out;
+  out.reserve(text.size());
+  while (!text.empty()) {
+    const Utf8Char c = next_utf8(text);
+    out += c.state == Utf8Char::State::valid ? text.substr(0, c.size) : kReplacement;
+    text.remove_prefix(c.size);
+  }
+  return out;
+}
+
+}  // namespace dsv32
+
+#endif  // DSV32_LIB_TEXT_UTF8_H_
