@@ -25,7 +25,8 @@ bool is_cjk(char32_t c) { return (c >= 0x4E00 && c <= 0x9FA5) || (c >= 0x3040 &&
 bool is_newline(char32_t c) { return c == '\r' || c == '\n'; }
 bool is_ascii_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
 bool is_ascii_punctuation(char c) {
-  return (c >= '!' && c <= '/') || (c >= ':' && c <= '@') || (c >= '[' && c <= '`') || (c >= '{' && c <= '~');
+  return (c >= '!' && c <= '/') || (c >= ':' && c <= '@') || (c >= '[' && c <= '`') ||
+         (c >= '{' && c <= '~');
 }
 
 // End of the run of characters of class `kind` that begins at `at`.
@@ -57,8 +58,9 @@ std::size_t space_end(std::string_view text, std::size_t at) {
 std::size_t match_end(std::string_view text, std::size_t at) {
   const Char c = char_at(text, at);
   const std::size_t next = at + c.size;
-  if (c.kind == CharClass::letter_or_mark) return run_end(text, at, CharClass::letter_or_mark);  // b
-  if (is_ascii_punctuation(text[at]) && next < text.size() && is_ascii_letter(text[next])) {     // a
+  if (c.kind == CharClass::letter_or_mark)
+    return run_end(text, at, CharClass::letter_or_mark);                                      // b
+  if (is_ascii_punctuation(text[at]) && next < text.size() && is_ascii_letter(text[next])) {  // a
     std::size_t end = next;
     while (end < text.size() && is_ascii_letter(text[end])) ++end;
     return end;

@@ -16,7 +16,8 @@ extern const std::uint8_t kUnicodeClass[];
 // `code` up to 0x10FFFF.
 inline CharClass char_class(char32_t code) {
   const std::size_t block = kUnicodeBlock[code / kUnicodeBlockSize];
-  return static_cast<CharClass>(kUnicodeClass[block * kUnicodeBlockSize + code % kUnicodeBlockSize]);
+  return static_cast<CharClass>(
+      kUnicodeClass[block * kUnicodeBlockSize + code % kUnicodeBlockSize]);
 }
 
 }  // namespace dsv32

@@ -64,11 +64,11 @@ struct AddedToken {
 };
 
 struct Vocabulary {
-  std::string text{};                    // all tokens' bytes, one after the other
-  std::vector<std::uint32_t> begin{};    // of id's bytes in `text`; begin[id + 1] ends them
-  std::vector<std::uint8_t> special{};   // by id
-  std::vector<AddedToken> added{};       // in the file's order
-  std::array<TokenId, 256> byte_ids{};   // the token of each single byte
+  std::string text{};                   // all tokens' bytes, one after the other
+  std::vector<std::uint32_t> begin{};   // of id's bytes in `text`; begin[id + 1] ends them
+  std::vector<std::uint8_t> special{};  // by id
+  std::vector<AddedToken> added{};      // in the file's order
+  std::array<TokenId, 256> byte_ids{};  // the token of each single byte
   MergeTable merges{0};
   std::unordered_map<std::string_view, TokenId> ids{};  // keys lie in `text`
 
@@ -81,8 +81,8 @@ struct Vocabulary {
   }
 };
 
-// `json`: the text of tokenizer.json. Byte-level BPE behind kSplitPatterns, and nothing else: throws
-// bad_format, limit, or unsupported for another kind.
+// `json`: the text of tokenizer.json. Byte-level BPE behind kSplitPatterns, and nothing else:
+// throws bad_format, limit, or unsupported for another kind.
 Vocabulary parse_vocabulary(std::string_view json);
 
 }  // namespace dsv32

@@ -1,0 +1,156 @@
+// Text to tokens: markers first, in two passes, then pieces, then pairs.
+#include "dsv32/tokenizer.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "lib/base/check.h"
+#include "lib/text/added_tokens.h"
+#include "lib/text/bpe.h"
+#include "lib/text/pretokenize.h"
+#include "lib/text/utf8.h"
+#include "lib/text/vocabulary.h"
+#include "lib/weights/file.h"
+
+namespace dsv32 {
+namespace {
+
+void check_ranges(const Prompt& prompt) {
+  std::size_t end = 0;
+  for (const ByteRange& range : prompt.untrusted) {
+    DSV32_CHECK(range.begin >= end && range.end >= range.begin && range.end <= prompt.text.size(),
+                invalid_argument, "untrusted range {} to {} is out of order or of the text",
+                range.begin, range.end);
+    end = range.end;
+  }
+}
+
+// `prompt` with well-formed text, its ranges moved along.
+Prompt well_formed(const Prompt& prompt) {
+  Prompt out;
+  std::vector<std::size_t*> borders;
+  out.untrusted = prompt.untrusted;
+  for (ByteRange& range : out.untrusted) {
+    borders.push_back(&range.begin);
+    borders.push_back(&range.end);
+  }
+  std::size_t next = 0;
+  const std::string_view text = prompt.text;
+  for (std::size_t at = 0; at < text.size();) {
+    const Utf8Char c = next_utf8(text.substr(at));
+    // A border inside a character moves to where the character begins.
+    while (next < borders.size() && *borders[next] < at + c.size)
+      *borders[next++] = out.text.size();
+    out.text += c.state == Utf8Char::State::valid ? text.substr(at, c.size) : kReplacement;
+    at += c.size;
+  }
+  while (next < borders.size()) *borders[next++] = out.text.size();
+  return out;
+}
+
+}  // namespace
+
+class Tokenizer::Impl {
+ public:
+  explicit Impl(Vocabulary parsed) : vocabulary(std::move(parsed)) {
+    for (const AddedToken& token : vocabulary.added) {
+      (token.normalized ? second_ : first_).insert(token.text, token.id);
+    }
+  }
+
+  // `text` is well formed; markers match only outside of `untrusted`.
+  std::vector<TokenId> encode(std::string_view text, std::span<const ByteRange> untrusted) const {
+    std::vector<TokenId> ids;
+    ids.reserve(text.size() / 3 + 4);
+    BytePairEncoder encoder(vocabulary);
+    const auto encode_plain = [&](std::string_view piece) {
+      pretokenize(piece, [&](std::string_view p) { encoder.encode(p, ids); });
+    };
+    const auto in_second = [&](std::size_t begin, std::size_t end) {
+      split(second_, text, {begin, end}, untrusted, ids,
+            [&](std::size_t b, std::size_t e) { encode_plain(text.substr(b, e - b)); });
+    };
+    split(first_, text, {0, text.size()}, untrusted, ids, in_second);
+    return ids;
+  }
+
+  Vocabulary vocabulary;
+
+ private:
+  // Goes over `part` of `text`: adds what `tokens` matches to `ids`, gives the rest to `on_rest`.
+  template <class OnRest>
+  static void split(const AddedTokens& tokens, std::string_view text, ByteRange part,
+                    std::span<const ByteRange> untrusted, std::vector<TokenId>& ids,
+                    const OnRest& on_rest) {
+    std::size_t rest = part.begin, at = part.begin;
+    auto range = std::partition_point(untrusted.begin(), untrusted.end(),
+                                      [&](const ByteRange& r) { return r.end <= part.begin; });
+    while (at < part.end) {
+      while (range != untrusted.end() && (range->end <= at || range->begin == range->end)) ++range;
+      const bool ahead = range != untrusted.end();
+      if (ahead && range->begin <= at) {
+        at = std::min(range->end, part.end);
+        continue;
+      }
+      const std::size_t limit = ahead ? std::min(range->begin, part.end) : part.end;
+      const AddedTokens::Match match = tokens.match(text, at, limit);
+      if (match.size == 0) {
+        ++at;
+        continue;
+      }
+      if (at > rest) on_rest(rest, at);
+      ids.push_back(match.id);
+      rest = at += match.size;
+    }
+    if (part.end > rest) on_rest(rest, part.end);
+  }
+
+  AddedTokens first_{}, second_{};
+};
+
+Tokenizer::Tokenizer(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
+
+Tokenizer Tokenizer::load(const std::filesystem::path& tokenizer_json) {
+  const std::filesystem::path parent = tokenizer_json.parent_path();
+  const Folder folder(parent.empty() ? std::filesystem::path(".") : parent);
+  const std::string json =
+      read_text(folder, tokenizer_json.filename().string(), kMaxTokenizerBytes);
+  return Tokenizer(std::make_shared<const Impl>(parse_vocabulary(json)));
+}
+
+std::vector<TokenId> Tokenizer::encode(std::string_view text, bool parse_special) const {
+  const std::string valid = valid_utf8(text);
+  const ByteRange all{0, valid.size()};
+  return impl_->encode(valid, std::span(&all, parse_special ? 0 : 1));
+}
+
+std::vector<TokenId> Tokenizer::encode(const Prompt& prompt) const {
+  check_ranges(prompt);
+  const Prompt valid = well_formed(prompt);
+  return impl_->encode(valid.text, valid.untrusted);
+}
+
+std::string Tokenizer::decode(std::span<const TokenId> tokens, bool skip_special) const {
+  std::string bytes;
+  for (const TokenId id : tokens) {
+    if (!skip_special || !is_special(id)) bytes += impl_->vocabulary.bytes(id);
+  }
+  return valid_utf8(bytes);
+}
+
+std::string_view Tokenizer::bytes(TokenId token) const { return impl_->vocabulary.bytes(token); }
+
+bool Tokenizer::is_special(TokenId token) const noexcept {
+  const Vocabulary& v = impl_->vocabulary;
+  return token >= 0 && token < v.size() && v.special[static_cast<std::size_t>(token)] != 0;
+}
+
+std::optional<TokenId> Tokenizer::find(std::string_view token) const {
+  const auto found = impl_->vocabulary.ids.find(token);
+  if (found == impl_->vocabulary.ids.end()) return std::nullopt;
+  return found->second;
+}
+
+int Tokenizer::vocab_size() const noexcept { return impl_->vocabulary.size(); }
+
+}  // namespace dsv32
