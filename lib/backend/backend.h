@@ -74,6 +74,7 @@ class Backend {
   // Memory and order.
   virtual std::shared_ptr<void> allocate(std::size_t bytes) = 0;  // aligned to 64; out_of_memory
   virtual void reserve(const BackendLimits& limits) = 0;          // scratch, once
+  virtual std::size_t scratch_bytes() const = 0;                  // of reserve()
   virtual TensorView bind_weight(TensorView mapped) = 0;          // the CPU hands the view back
   virtual void upload(TensorView dst, const void* src) = 0;
   virtual void download(void* dst, TensorView src) = 0;   // waits

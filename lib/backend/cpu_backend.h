@@ -24,6 +24,7 @@ class CpuBackend final : public Backend {
 
   std::shared_ptr<void> allocate(std::size_t bytes) override;
   void reserve(const BackendLimits& limits) override;
+  std::size_t scratch_bytes() const override { return cpu_scratch_bytes(limits_, pool_.size()); }
   TensorView bind_weight(TensorView mapped) override { return mapped; }
   void upload(TensorView dst, const void* src) override;
   void download(void* dst, TensorView src) override;

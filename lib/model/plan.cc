@@ -1,0 +1,74 @@
+// Bytes of weights, caches and activations against the memory there is.
+#include "lib/model/plan.h"
+
+#include <algorithm>
+#include <string>
+
+#include "lib/backend/system.h"
+#include "lib/base/check.h"
+#include "lib/base/thread_pool.h"
+#include "lib/weights/checkpoint_impl.h"
+
+namespace dsv32 {
+namespace {
+
+constexpr std::size_t kMaxCacheTokens = std::size_t{1} << 36;
+constexpr int kMaxBatchTokens = 1 << 16;
+
+std::size_t weight_bytes(const ModelConfig& config, const Shards& shards, bool mtp) {
+  const std::string mtp_prefix = fmt::format("model.layers.{}.", config.num_hidden_layers);
+  std::size_t bytes = 0;
+  for (const TensorInfo& tensor : shards.tensors) {
+    if (mtp || !tensor.name.starts_with(mtp_prefix)) bytes += tensor.data.size();
+  }
+  return bytes;
+}
+
+}  // namespace
+
+ForwardOptions forward_options(const ModelConfig& config, const PlanOptions& options) {
+  DSV32_CHECK(options.kv_cache_tokens >= 1 && options.kv_cache_tokens <= kMaxCacheTokens,
+              invalid_argument, "kv_cache_tokens is {}, not in 1..{}", options.kv_cache_tokens,
+              kMaxCacheTokens);
+  DSV32_CHECK(options.max_batch_tokens >= 1 && options.max_batch_tokens <= kMaxBatchTokens,
+              invalid_argument, "max_batch_tokens is {}, not in 1..{}", options.max_batch_tokens,
+              kMaxBatchTokens);
+  DSV32_CHECK(options.ranks == 1, unsupported, "{} ranks are asked for, this version runs one",
+              options.ranks);
+  const auto pages = static_cast<std::int64_t>((options.kv_cache_tokens + kernels::kPageSize - 1) /
+                                               kernels::kPageSize);
+  return {.buffers = {.numerics = options.numerics,
+                      .max_batch_tokens = options.max_batch_tokens,
+                      .max_context = static_cast<int>(std::min<std::int64_t>(
+                          pages * kernels::kPageSize, config.max_position_embeddings)),
+                      .mtp = options.mtp && config.num_nextn_predict_layers > 0},
+          .kv_format = options.kv_format,
+          .num_pages = pages};
+}
+
+Plan make_plan(const ModelConfig& config, const Shards& shards, const PlanOptions& options) {
+  const ForwardOptions forward = forward_options(config, options);
+  const int threads = options.num_threads > 0 ? options.num_threads : usable_cores();
+  Plan plan;
+  plan.weight_bytes = weight_bytes(config, shards, forward.buffers.mtp);
+  plan.kv_cache_bytes = cache_bytes(config, options.numerics, options.kv_format,
+                                    forward.buffers.mtp, forward.num_pages);
+  plan.activation_bytes = Buffers(config, forward.buffers, nullptr).bytes +
+                          cpu_scratch_bytes(backend_limits(config, forward.buffers), threads);
+  plan.available_bytes = options.memory_bytes > 0 ? options.memory_bytes : available_memory();
+  const std::size_t need = plan.weight_bytes + plan.kv_cache_bytes + plan.activation_bytes;
+  plan.fits = need <= plan.available_bytes;
+  if (!plan.fits) {
+    plan.reason = fmt::format(
+        "needs {} bytes (weights {}, cache {}, activations {}), {} are available: {} too few", need,
+        plan.weight_bytes, plan.kv_cache_bytes, plan.activation_bytes, plan.available_bytes,
+        need - plan.available_bytes);
+  }
+  return plan;
+}
+
+Plan Checkpoint::plan(const PlanOptions& options) const {
+  return make_plan(impl_->config, impl_->shards, options);
+}
+
+}  // namespace dsv32
