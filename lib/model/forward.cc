@@ -196,14 +196,16 @@ void Forward::draft(Pass& pass, MtpState& state) {
   const Batch& batch = pass.batch;
   const std::int64_t n = pass.n, hidden = config_.hidden_size, first = batch.positions.front();
   const bool has_previous = first > 0;
-  DSV32_CHECK(!has_previous || state.position == first - 1, internal, "MTP lacks the row before");
+  DSV32_CHECK(!has_previous || state.refresh_only || state.position == first - 1, internal,
+              "MTP lacks the row before");
   // The hidden rows: the one from before this chunk, then all of this chunk's but the last.
   const TensorView rows = buffers_.mtp_hidden, main = buffers_.final_h.dense;
-  if (has_previous) backend_.upload(rows.slice(0, 1), state.hidden.data());
+  if (has_previous && !state.refresh_only) backend_.upload(rows.slice(0, 1), state.hidden.data());
   backend_.copy(rows.slice(1, n), main.slice(0, n));
   state.hidden.resize(static_cast<std::size_t>(hidden * dtype_size(main.dtype)));
   backend_.download(state.hidden.data(), main.slice(n - 1, 1));
   state.position = batch.positions.back();
+  if (state.refresh_only) return;
   const Batch lagging = draft_batch(batch, has_previous);
   const auto count = static_cast<std::int64_t>(lagging.tokens.size());
   if (count == 0) return;

@@ -39,6 +39,7 @@ struct Capture {
 struct MtpState {
   std::vector<std::byte> hidden;  // empty: none
   std::int64_t position = -1;     // of `hidden`
+  bool refresh_only = false;      // this pass computes `hidden` only, no draft
 };
 
 class Forward {

@@ -37,7 +37,7 @@ class Model::Impl {
 
   // Constant after construction.
   LoadOptions options;
-  Checkpoint::Impl files;
+  CheckpointFiles files;
   const ModelConfig& config;
   ForwardOptions forward_options;
   std::size_t weight_bytes = 0;

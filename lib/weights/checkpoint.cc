@@ -33,7 +33,7 @@ class Hash {
 
 }  // namespace
 
-Checkpoint::Impl::Impl(const std::filesystem::path& dir, FileAccess access)
+CheckpointFiles::CheckpointFiles(const std::filesystem::path& dir, FileAccess access)
     : folder(dir),
       config(ModelConfig::from_json(read_text(folder, "config.json", kMaxConfigBytes))),
       shards(open_shards(folder, access)) {}

@@ -10,13 +10,18 @@
 
 namespace dsv32 {
 
-class Checkpoint::Impl {
- public:
-  Impl(const std::filesystem::path& dir, FileAccess access);
+// A folder's config and tensors.
+struct CheckpointFiles {
+  CheckpointFiles(const std::filesystem::path& dir, FileAccess access);
 
   Folder folder;
   ModelConfig config;
   Shards shards;
+};
+
+class Checkpoint::Impl : public CheckpointFiles {
+ public:
+  using CheckpointFiles::CheckpointFiles;
 };
 
 }  // namespace dsv32
