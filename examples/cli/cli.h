@@ -89,7 +89,7 @@ void add_trace(CLI::App& root, Context& context);
 
 // -m and the positionals. `rest` describes what follows the model: "" = nothing may.
 void add_model_name(CLI::App& app, ModelOptions& options, const char* rest = "");
-void add_numerics(CLI::App& app, ModelOptions& options);      // --threads --kernels --numerics --kv
+void add_numerics(CLI::App& app, ModelOptions& options);      // --threads --kernels --numerics ..
 void add_load_options(CLI::App& app, ModelOptions& options);  // the above and sizes, access, ..
 void add_sampling(CLI::App& app, SamplingOptions& options);
 

@@ -132,6 +132,7 @@ void add_numerics(CLI::App& app, ModelOptions& options) {
   add_choice(app, "--numerics", options.numerics, kNumerics,
              "native: the model's own rounding; exact: fp32");
   add_choice(app, "--kv", options.kv, kKvFormats, "How keys are cached");
+  app.add_flag("--allow-unused", options.allow_unused, "Ignore tensors that no one needs");
 }
 
 void add_load_options(CLI::App& app, ModelOptions& options) {
@@ -145,7 +146,6 @@ void add_load_options(CLI::App& app, ModelOptions& options) {
   app.add_flag("--preload", options.preload, "Read every weight before the first token");
   app.add_flag("--require-sparse", options.require_sparse, "Refuse a model without an indexer");
   app.add_flag("--allow-paging", options.allow_paging, "Load although memory is short");
-  app.add_flag("--allow-unused", options.allow_unused, "Ignore tensors that no one needs");
 }
 
 void add_sampling(CLI::App& app, SamplingOptions& options) {

@@ -20,6 +20,7 @@ import zlib
 
 PROGRAM = ""
 SOURCE = pathlib.Path()
+MODELS = pathlib.Path()  # made of links, gone at the end
 ESC = "\x1b"
 
 
@@ -36,7 +37,13 @@ def run(*arguments, stdin="", **environment):
 
 
 def golden(name="fp8"):
-    return SOURCE / "tests" / "golden" / "model" / name
+    """The folder of a tiny checkpoint, without the answers that lie beside it."""
+    folder = MODELS / name
+    if not folder.exists():
+        folder.mkdir()
+        for file in ("config.json", "model.safetensors"):
+            (folder / file).symlink_to(SOURCE / "tests" / "golden" / "model" / name / file)
+    return folder
 
 
 def tiny_model():
@@ -464,5 +471,7 @@ class ReplTest(Case):
 
 if __name__ == "__main__":
     PROGRAM = sys.argv.pop(1)
-    SOURCE = pathlib.Path(sys.argv.pop(1))
-    unittest.main(verbosity=2)
+    SOURCE = pathlib.Path(sys.argv.pop(1)).resolve()
+    with tempfile.TemporaryDirectory() as made:
+        MODELS = pathlib.Path(made)
+        unittest.main(verbosity=2)
