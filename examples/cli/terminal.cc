@@ -104,8 +104,9 @@ void Progress::update(double fraction) {
   fraction = std::clamp(fraction, 0.0, 1.0);
   const double seconds = std::chrono::duration<double>(now - start_).count();
   std::array<char, 64> rest{};
-  std::snprintf(rest.data(), rest.size(), "%3.0f %%, %.0f s left", 100 * fraction,
-                fraction > 0 ? seconds * (1 - fraction) / fraction : 0.0);
+  if (fraction > 0)
+    std::snprintf(rest.data(), rest.size(), "%.0f %%, %.0f s left", 100 * fraction,
+                  seconds * (1 - fraction) / fraction);
   if (bar) {
     const auto full = static_cast<std::size_t>(fraction * kBarWidth);
     put(stderr, "\r\x1b[K" + what_ + " [" + std::string(full, '#') +

@@ -100,7 +100,7 @@ class UsageTest(Case):
         self.fails(5, "trace", golden(), "--kernels", "mips", "--ids", ids, "-o", self.folder / "o")
 
     def test_model_too_large_is_4(self):
-        self.fails(4, "generate", golden(), "[1]", "--ids", "--ctx", "100000G")
+        self.fails(4, "generate", golden(), "[1]", "--ids", "--ctx", "1G")
 
     def test_error_shows_no_control_character(self):
         message = self.fails(3, "inspect", f"{self.folder}/a{ESC}[31mb")
@@ -115,9 +115,13 @@ class UsageTest(Case):
         self.assertEqual(result.returncode, 1)
 
     def test_model_from_environment_and_option(self):
-        by_word = self.ok("inspect", golden(), "--json")
-        self.assertEqual(by_word, self.ok("inspect", "-m", golden(), "--json"))
-        self.assertEqual(by_word, self.ok("inspect", "--json", DSV32_MODEL=str(golden())))
+        def fingerprint(*arguments, **environment):
+            return json.loads(self.ok("inspect", "--json", *arguments, **environment))["fingerprint"]
+
+        by_word = fingerprint(golden())
+        self.assertEqual(by_word, fingerprint("-m", golden()))
+        self.assertEqual(by_word, fingerprint(DSV32_MODEL=str(golden())))
+        self.assertNotEqual(by_word, fingerprint(golden("f32"), DSV32_MODEL=str(golden())))
 
     def test_model_from_hub_cache(self):
         repository = self.folder / "models--org--tiny"
