@@ -370,6 +370,84 @@ class TextTest(Case):
             self.fails(2, "chat", self.model, "--tools", tools, stdin="hi\n")
 
 
+class ToolTest(Case):
+    """With the bundled model's own question that needs a tool (demo.json)."""
+
+    def setUp(self):
+        super().setUp()
+        demo = tiny_model() / "demo.json"
+        if not demo.exists():
+            self.skipTest(f"no {demo}")
+        self.demo = json.loads(demo.read_text(encoding="utf-8"))["tool"]
+        bundled = json.loads((SOURCE / "examples" / "tools" / "tools.json").read_text())
+        self.entries = [next(e for e in bundled if e["function"]["name"] == name)
+                        for name in self.demo["tools"]]
+        self.system = self.demo.get("system", "You are a helpful assistant.")
+
+    def options(self, command=None, timeout=2):
+        """Every tool runs `command` instead of its own."""
+        for entry in self.entries:
+            own = str(SOURCE / "examples" / "tools" / entry["command"][0])
+            entry.update(command=command or [own], timeout_s=timeout)
+        tools = self.folder / "tools.json"
+        tools.write_text(json.dumps(self.entries))
+        return ("chat", tiny_model(), "--tools", tools, "--system", self.system, "--greedy",
+                "-n", "400")
+
+    def first_result(self, command):
+        result = run(*self.options(command), "--json", "--max-tool-rounds", "1",
+                     stdin=self.demo["question"] + "\n")
+        self.assertEqual(result.returncode, 1, result.stderr)  # one round cannot be enough
+        return json.loads(result.stdout)["turns"][0]["rounds"][0]["tool_calls"][0]
+
+    def test_call_result_answer(self):
+        out = json.loads(self.ok(*self.options(), "--json", stdin=self.demo["question"] + "\n"))
+        first, second = out["turns"][0]["rounds"]
+        calls = [{"name": c["name"], "arguments": c["arguments"]} for c in first["tool_calls"]]
+        self.assertEqual(calls, self.demo["calls"])
+        self.assertTrue(first["reasoning"])
+        for word in self.demo["expect"]:
+            self.assertIn(word, first["tool_calls"][0]["result"])
+            self.assertIn(word, second["content"])
+        shown = self.ok(*self.options(), stdin=self.demo["question"] + "\n")
+        self.assertIn('tool call: {"name":', shown)
+        self.assertIn("tool result: ", shown)
+        self.assertNotIn("DSML", shown)
+
+    def test_arguments_arrive_on_stdin(self):
+        call = self.first_result(["cat"])
+        self.assertEqual(json.loads(call["result"]), self.demo["calls"][0]["arguments"])
+
+    def test_tools_that_misbehave(self):
+        for command, word in (([str(self.folder / "absent")], "cannot run"),
+                              (["false"], "exit status 1"),
+                              (["sh", "-c", "kill -9 $$"], "signal 9"),
+                              (["yes"], "64 KiB"),
+                              (["sleep", "100"], "in time"),
+                              (["sh", "-c", "exec >&-; sleep 100"], "in time"),
+                              (["sh", "-c", "sleep 100 & echo x"], "in time")):
+            started = time.monotonic()
+            call = self.first_result(command)
+            self.assertFalse(call["ok"], command)
+            self.assertIn(word, json.loads(call["result"])["error"])
+            self.assertLess(time.monotonic() - started, 60)
+
+    def test_tool_that_reads_nothing_and_prints_bytes(self):
+        call = self.first_result(["printf", r"\377\033[31m"])
+        self.assertTrue(call["ok"])
+
+    def test_ctrl_c_kills_a_tool(self):
+        terminal = Terminal(*self.options(["sleep", "1000"], timeout=900), TERM="dumb")
+        terminal.wait_for("> ")
+        terminal.type(self.demo["question"] + "\n")
+        terminal.wait_for("tool call:")
+        terminal.type("\x03")
+        terminal.wait_for("(stopped; this exchange is forgotten)", seconds=20)
+        terminal.wait_for("> ")
+        terminal.type("/exit\n")
+        self.assertEqual(terminal.end(), 0)
+
+
 class Terminal:
     """The program on a pseudo terminal."""
 
