@@ -80,7 +80,7 @@ void embed(const EmbedParams& p) {
 
 void add_rms_norm(const NormParams& p) {
   for (std::int64_t t = 0; t < p.num_rows; ++t) {
-    Row s = load(p.x, p.type, t * p.x_stride, p.cols);
+    Row s = load(p.x, p.x_type, t * p.x_stride, p.cols);
     if (p.residual) {
       const Row r = load(p.residual, p.type, t * p.residual_stride, p.cols);
       std::transform(s.begin(), s.end(), r.begin(), s.begin(), std::plus<>());

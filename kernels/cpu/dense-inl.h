@@ -95,14 +95,14 @@ static void add_rms_norm(const NormParams& p) {
   for (std::int64_t t = 0; t < p.num_rows; ++t) {
     float lane[16] = {};
     for (int c = 0; c < p.cols; ++c) {
-      float s = load_value(p.x, p.type, t * p.x_stride + c);
+      float s = load_value(p.x, p.x_type, t * p.x_stride + c);
       if (p.residual) s += load_value(p.residual, p.type, t * p.residual_stride + c);
       lane[c % 16] += s * s;
     }
     const float mean = fold(lane) / static_cast<float>(p.cols);
     const float factor = 1.0f / __builtin_sqrtf(mean + p.eps);
     for (int c = 0; c < p.cols; ++c) {
-      float s = load_value(p.x, p.type, t * p.x_stride + c);
+      float s = load_value(p.x, p.x_type, t * p.x_stride + c);
       if (p.residual) {
         s += load_value(p.residual, p.type, t * p.residual_stride + c);
         store_value(p.residual, p.type, t * p.residual_stride + c, s);

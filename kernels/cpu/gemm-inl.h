@@ -13,7 +13,7 @@ static void widen(const WidenParams& p) {
 }
 
 // Adds columns [first, first + n) of row `row` to sum[0, num_rows).
-static void linear_chunk(const LinearParams& p, std::int64_t row, int first, int n, float* sum) {
+static void linear_chunk(const LinearParams& p, std::int64_t row, int first, int n, double* sum) {
   float w[kChunk];
   load_weights(p.w, row, first, n, w);
   for (int m = 0; m < p.num_rows; ++m) {
@@ -22,25 +22,27 @@ static void linear_chunk(const LinearParams& p, std::int64_t row, int first, int
 }
 
 // The same for scales that are no powers of two: a fresh partial sum for each block.
-static void linear_block(const LinearParams& p, std::int64_t row, int first, int n, float* sum) {
+static void linear_block(const LinearParams& p, std::int64_t row, int first, int n, double* sum) {
   float w[kBlock];
   load_row(p.w.data, p.w.type, row * p.w.stride + first, n, w);
   const float w_scale = block_scale(p.w, row, first);
   const int blocks = (p.cols + kBlock - 1) / kBlock;
   for (int m = 0; m < p.num_rows; ++m) {
     const float part = dot(p.x + static_cast<std::int64_t>(m) * p.cols + first, w, n);
-    sum[m] += part * (p.x_scale[m * blocks + first / kBlock] * w_scale);
+    const double scale = static_cast<double>(p.x_scale[m * blocks + first / kBlock]) * w_scale;
+    sum[m] += static_cast<double>(part) * scale;
   }
 }
 
 static void linear(const LinearParams& p) {
   const int step = p.x_scale ? kBlock : kChunk;
   for (int row = p.first; row < p.last; ++row) {
-    float sum[kRowTile] = {};
+    double sum[kRowTile] = {};  // of few chunk sums: costs nothing, and keeps their full precision
     for (int first = 0; first < p.cols; first += step) {
       const int n = p.cols - first < step ? p.cols - first : step;
       (p.x_scale ? linear_block : linear_chunk)(p, row, first, n, sum);
     }
-    for (int m = 0; m < p.num_rows; ++m) store_value(p.out, p.type, m * p.out_stride + row, sum[m]);
+    for (int m = 0; m < p.num_rows; ++m)
+      store_value(p.out, p.type, m * p.out_stride + row, static_cast<float>(sum[m]));
   }
 }

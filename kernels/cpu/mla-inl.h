@@ -136,9 +136,8 @@ static void softmax_group(const SparseMlaParams& p, const float* q, const float*
   for (int i = 0; i < n; ++i) {
     const float weight = exp_f32(score[i] - best);
     total += weight;
-    const float rounded = round_to(p.type, weight);
     const float* value = keys + static_cast<std::int64_t>(i) * width;
-    for (int c = 0; c < latent; ++c) s.out[c] += rounded * value[c];
+    for (int c = 0; c < latent; ++c) s.out[c] += weight * value[c];
   }
   *s.best = best;
   *s.total = total;

@@ -175,7 +175,8 @@ void CpuBackend::add_rms_norm(TensorView x, TensorView residual, TensorView gain
                             .residual_stride = residual.stride,
                             .out_stride = out.dense.stride,
                             .eps = eps,
-                            .type = value_type(x.dtype),
+                            .x_type = value_type(x.dtype),
+                            .type = value_type(out.dense.dtype),
                             .num_rows = last - first,
                             .cols = static_cast<int>(x.cols)});
     quantise_rows(*kernels_, out, first, last);

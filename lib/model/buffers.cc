@@ -62,6 +62,7 @@ Buffers::Buffers(const ModelConfig& c, const BufferOptions& options, std::byte* 
   seq_of_token = arena.integers(1, n);
   page_table = arena.integers(1, options.max_context / kernels::kPageSize + 1);
   rope = arena.floats(n, rope_dim);
+  embedded = arena.floats(n, hidden);
   x = arena.values(n, hidden);
   residual = arena.values(n, hidden);
   h = arena.activation(n, hidden);
@@ -101,7 +102,6 @@ Buffers::Buffers(const ModelConfig& c, const BufferOptions& options, std::byte* 
   logits = arena.floats(kLogitsTile, c.vocab_size);
   if (options.mtp) {
     mtp_hidden = arena.values(n + 1, hidden);
-    mtp_embedded = arena.values(n, hidden);
     mtp_input = arena.dense_activation(n, 2 * hidden);
   }
   bytes = arena.used();

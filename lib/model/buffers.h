@@ -31,37 +31,37 @@ struct Buffers {
   TensorView tokens, positions, slots, seq_of_token;  // [1, n] i32
   TensorView page_table;                              // [1, max_context / 64] i32
   TensorView rope;                                    // [n, rope] f32
-  TensorView x, residual;                             // [n, hidden]
-  Activation h;                                       // [n, hidden] q
-  TensorView q_a;                                     // [n, q_lora_rank]
-  Activation q_a_normed;                              // [n, q_lora_rank] q
-  TensorView q;                                       // [n, heads * (nope + rope)]
-  TensorView kv_a;                                    // [n, kv_lora_rank + rope]
-  Activation attention;                               // [n, heads * v] q
-  TensorView index_k;                                 // [n, index_head_dim]
-  TensorView index_q;                                 // [n, index_n_heads * index_head_dim]
-  TensorView index_weights;                           // [n, index_n_heads] f32
-  TensorView indices;                                 // [t, index_topk or max_context] i32
-  TensorView q_latent;                                // [t, heads * (kv_lora_rank + rope)]
-  TensorView out_latent;                              // [t, heads * kv_lora_rank]
-  TensorView mlp_gate, mlp_up;                        // [n, max(intermediate, shared width)]
-  Activation mlp_hidden;                              // the same, q
-  TensorView gate_scores;                             // [n, n_routed_experts] f32
-  TensorView expert_ids, expert_rows;                 // [n, k] i32
-  TensorView expert_weights;                          // [n, k] f32
-  TensorView expert_offsets;                          // [1, n_routed_experts + 1] i32
-  Activation dispatched;                              // [n * k, hidden] q
-  TensorView expert_gate, expert_up;                  // [n * k, moe_intermediate_size]
-  Activation expert_hidden;                           // the same, q
-  TensorView expert_out;                              // [n * k, hidden]
-  TensorView shared_out;                              // [n, hidden]
-  TensorView rows;                                    // [1, n] i32
-  TensorView row_x, row_residual;                     // [n with MTP, else kLogitsTile, hidden]
-  Activation final_h;                                 // the same
-  TensorView logits;                                  // [kLogitsTile, vocab] f32
-  TensorView mtp_hidden;                              // [n + 1, hidden]; MTP only, like the rest
-  TensorView mtp_embedded;                            // [n, hidden]
-  Activation mtp_input;                               // [n, 2 * hidden]
+  TensorView embedded;                 // [n, hidden] f32: the first norm reads it unrounded
+  TensorView x, residual;              // [n, hidden]
+  Activation h;                        // [n, hidden] q
+  TensorView q_a;                      // [n, q_lora_rank]
+  Activation q_a_normed;               // [n, q_lora_rank] q
+  TensorView q;                        // [n, heads * (nope + rope)]
+  TensorView kv_a;                     // [n, kv_lora_rank + rope]
+  Activation attention;                // [n, heads * v] q
+  TensorView index_k;                  // [n, index_head_dim]
+  TensorView index_q;                  // [n, index_n_heads * index_head_dim]
+  TensorView index_weights;            // [n, index_n_heads] f32
+  TensorView indices;                  // [t, index_topk or max_context] i32
+  TensorView q_latent;                 // [t, heads * (kv_lora_rank + rope)]
+  TensorView out_latent;               // [t, heads * kv_lora_rank]
+  TensorView mlp_gate, mlp_up;         // [n, max(intermediate, shared width)]
+  Activation mlp_hidden;               // the same, q
+  TensorView gate_scores;              // [n, n_routed_experts] f32
+  TensorView expert_ids, expert_rows;  // [n, k] i32
+  TensorView expert_weights;           // [n, k] f32
+  TensorView expert_offsets;           // [1, n_routed_experts + 1] i32
+  Activation dispatched;               // [n * k, hidden] q
+  TensorView expert_gate, expert_up;   // [n * k, moe_intermediate_size]
+  Activation expert_hidden;            // the same, q
+  TensorView expert_out;               // [n * k, hidden]
+  TensorView shared_out;               // [n, hidden]
+  TensorView rows;                     // [1, n] i32
+  TensorView row_x, row_residual;      // [n with MTP, else kLogitsTile, hidden]
+  Activation final_h;                  // the same
+  TensorView logits;                   // [kLogitsTile, vocab] f32
+  TensorView mtp_hidden;               // [n + 1, hidden]; MTP only, like the rest
+  Activation mtp_input;                // [n, 2 * hidden]
 
   std::size_t bytes = 0;  // of all, each aligned to 64
 };

@@ -104,10 +104,10 @@ BatchView Forward::upload(const Batch& batch) {
 void Forward::run(const Batch& batch, const std::function<void(std::span<const float>)>& on_logits,
                   MtpState* mtp, Capture* capture, const std::stop_token& cancel) {
   Pass pass(batch, upload(batch), capture, cancel);
-  backend_.embed(pass.view, weights_.embed_tokens,
-                 shaped(buffers_.residual, pass.n, config_.hidden_size));
+  backend_.embed(pass.view, weights_.embed_tokens, buffers_.embedded.slice(0, pass.n));
+  backend_.embed(pass.view, weights_.embed_tokens, buffers_.residual.slice(0, pass.n));
   for (std::size_t i = 0; i < weights_.layers.size(); ++i) {
-    layer(pass, weights_.layers[i], caches_[i], i == 0);
+    layer(pass, weights_.layers[i], caches_[i], i == 0 ? buffers_.embedded : TensorView{});
   }
   if (has_mtp()) {
     DSV32_CHECK(mtp && batch.num_seqs == 1, internal, "MTP needs its state and one sequence");
@@ -127,15 +127,19 @@ void Forward::run(const Batch& batch, const std::function<void(std::span<const f
   backend_.synchronize();
 }
 
-void Forward::layer(Pass& pass, const LayerWeights& w, const PagedKv& kv, bool first) {
+void Forward::layer(Pass& pass, const LayerWeights& w, const PagedKv& kv, TensorView input) {
   DSV32_CHECK(!pass.cancel.stop_requested(), cancelled, "the pass was cancelled");
   const std::int64_t hidden = config_.hidden_size;
   const TensorView x = shaped(buffers_.x, pass.n, hidden),
                    residual = shaped(buffers_.residual, pass.n, hidden);
   const Activation h = shaped(buffers_.h, pass.n, hidden);
   const float eps = config_.rms_norm_eps;
-  backend_.add_rms_norm(first ? residual : x, first ? TensorView{} : residual, w.input_layernorm,
-                        eps, h);
+  if (input.data) {  // the first layer: there is nothing to add yet, the residual holds the same
+                     // rows
+    backend_.add_rms_norm(input.slice(0, pass.n), {}, w.input_layernorm, eps, h);
+  } else {
+    backend_.add_rms_norm(x, residual, w.input_layernorm, eps, h);
+  }
   attention(pass, w, kv);
   backend_.add_rms_norm(x, residual, w.post_attention_layernorm, eps, h);
   if (w.mlp) {
@@ -210,7 +214,7 @@ void Forward::draft(Pass& pass, MtpState& state) {
   const auto count = static_cast<std::int64_t>(lagging.tokens.size());
   if (count == 0) return;
   Pass drafting(lagging, upload(lagging), nullptr, pass.cancel);
-  const TensorView embedded = buffers_.mtp_embedded.slice(0, count);
+  const TensorView embedded = buffers_.embedded.slice(0, count);
   const Activation input = buffers_.mtp_input.slice(0, count);
   const auto half = [&](std::int64_t part) {
     return Activation{.dense = input.dense.columns(part * hidden, hidden), .fp8 = {}, .scale = {}};
@@ -220,7 +224,7 @@ void Forward::draft(Pass& pass, MtpState& state) {
   backend_.add_rms_norm(embedded, {}, w.enorm, eps, half(0));
   backend_.add_rms_norm(rows.slice(has_previous ? 0 : 1, count), {}, w.hnorm, eps, half(1));
   backend_.linear(w.eh_proj, input, shaped(buffers_.residual, count, hidden));
-  layer(drafting, w.layer, caches_.back(), true);
+  layer(drafting, w.layer, caches_.back(), buffers_.residual);
   if (!pass.capture || !pass.capture->mtp_logits) return;
   std::vector<std::int32_t> all(static_cast<std::size_t>(count));
   for (std::size_t i = 0; i < all.size(); ++i) all[i] = static_cast<std::int32_t>(i);

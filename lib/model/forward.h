@@ -66,7 +66,7 @@ class Forward {
 
   void allocate_caches(const ForwardOptions& options);
   BatchView upload(const Batch& batch);
-  void layer(Pass& pass, const LayerWeights& w, const PagedKv& kv, bool first);
+  void layer(Pass& pass, const LayerWeights& w, const PagedKv& kv, TensorView input);
   void attention(Pass& pass, const LayerWeights& w, const PagedKv& kv);
   void attention_tile(Pass& pass, const LayerWeights& w, const PagedKv& kv, std::int64_t first,
                       std::int64_t count);

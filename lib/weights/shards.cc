@@ -16,6 +16,7 @@
 namespace dsv32 {
 namespace {
 
+constexpr const char* kSingle = "model.safetensors";
 constexpr const char* kIndex = "model.safetensors.index.json";
 constexpr std::size_t kMaxIndexBytes = 64u << 20;
 constexpr int kMaxThreads = 8;  // headers are small
@@ -63,6 +64,8 @@ std::vector<std::string> shard_names(const Folder& folder, const std::optional<W
   std::set<std::string> names;
   if (index) {
     for (const auto& [tensor, file] : *index) names.insert(file);
+  } else if (folder.has(kSingle)) {
+    names.insert(kSingle);
   } else {
     for (const std::string& name : folder.names()) {
       if (name.ends_with(".safetensors")) names.insert(name);

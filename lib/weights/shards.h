@@ -19,8 +19,8 @@ struct Shards {
   const TensorInfo* find(std::string_view name) const;
 };
 
-// The files that model.safetensors.index.json names, or without an index every *.safetensors of the
-// folder. The index may be incomplete: what its files hold counts. It may not contradict them
+// The files that model.safetensors.index.json names; without an index model.safetensors, or else
+// every *.safetensors of the folder. The index may be incomplete: what its files hold counts. It may not contradict them
 // (mismatch), nor name a path. One mapping a file; headers are read on several threads.
 Shards open_shards(const Folder& folder, FileAccess access);
 

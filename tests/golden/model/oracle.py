@@ -187,7 +187,7 @@ class Oracle:
     def forward(self, ids):
         """-> logits [n, vocab]; self.hidden: the rows after the final norm."""
         rope = self.angles(len(ids))
-        x, residual = self.round(self.weight("model.embed_tokens.weight")[ids]), None
+        x, residual = self.weight("model.embed_tokens.weight")[ids], None  # unrounded, as in every norm's input sum
         for index in range(self.c["num_hidden_layers"]):
             x, residual = self.layer(index, x, residual, rope)
         self.hidden = self.norm(x + residual, "model.norm.weight", self.c["rms_norm_eps"])
@@ -198,7 +198,7 @@ class Oracle:
         """-> MTP logits [n - 1, vocab]: row i drafts token i + 2 from hidden row i and token i + 1."""
         index, eps = self.c["num_hidden_layers"], self.c["rms_norm_eps"]
         p = f"model.layers.{index}."
-        embedded = self.norm(self.round(self.weight("model.embed_tokens.weight")[ids[1:]]), p + "enorm.weight", eps)
+        embedded = self.norm(self.weight("model.embed_tokens.weight")[ids[1:]], p + "enorm.weight", eps)
         hidden = self.norm(self.hidden[:-1], p + "hnorm.weight", eps)
         z = self.linear(torch.cat((embedded, hidden), -1), p + "eh_proj.weight")
         x, residual = self.layer(index, z, None, self.angles(len(ids) - 1))
