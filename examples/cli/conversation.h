@@ -1,0 +1,64 @@
+// A conversation with tools: what `dsv32 chat` holds between lines.
+#ifndef EXAMPLES_CLI_CONVERSATION_H_
+#define EXAMPLES_CLI_CONVERSATION_H_
+
+#include <string>
+#include <vector>
+
+#include "dsv32/dsv32.h"
+
+#include "cli/interrupt.h"
+#include "cli/output.h"
+#include "cli/terminal.h"
+#include "cli/tools.h"
+
+namespace cli {
+
+struct ConversationOptions {
+  std::string system{};
+  std::vector<Tool> tools{};
+  bool thinking = true;
+  bool hide_thinking = false;
+  bool silent = false;      // print no transcript
+  int max_tool_rounds = 8;  // answers that may call tools before one must not
+  dsv32::ChatOptions chat{};
+};
+
+class Conversation {
+ public:
+  Conversation(dsv32::Session session, ConversationOptions options, const Terminal& terminal,
+               Interrupt& interrupt);
+
+  enum class Outcome { answered, stopped, too_many_calls };
+  // Answers a user's message, calling tools as the model asks. Unless it was answered, or when it
+  // throws, the exchange is forgotten.
+  Outcome say(const std::string& text);
+
+  void reset() { history_.clear(); }
+  ConversationOptions& options() noexcept { return options_; }
+  const dsv32::Usage& last_usage() const noexcept { return usage_; }
+  dsv32::SparseStats sparse_stats() const { return session_.sparse_stats(); }
+  std::size_t tokens() const { return session_.tokens().size(); }
+  // What every answer of the latest say() was, for --json.
+  const Json& rounds() const noexcept { return rounds_; }
+
+ private:
+  dsv32::ChatTurn answer();
+  void show(const dsv32::ParseEvent& event);
+  void call_tools(const std::vector<dsv32::ToolCall>& calls);
+  std::vector<dsv32::Message> messages() const;
+
+  dsv32::Session session_;
+  ConversationOptions options_;
+  const Terminal& terminal_;
+  Interrupt& interrupt_;
+  std::vector<dsv32::Message> history_;
+  dsv32::Usage usage_{};
+  Json rounds_ = Json::array();
+  bool in_thinking_ = false;
+  bool line_open_ = false;  // text was printed since the last newline
+};
+
+}  // namespace cli
+
+#endif  // EXAMPLES_CLI_CONVERSATION_H_

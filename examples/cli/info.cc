@@ -1,0 +1,96 @@
+// `dsv32 info`: this build, this machine, and how a model would run here.
+#include <algorithm>
+#include <memory>
+
+#include "cli/cli.h"
+#include "cli/output.h"
+
+namespace cli {
+namespace {
+
+Json backend_json(const dsv32::BackendInfo& backend) {
+  return {{"device", backend.device == dsv32::Device::cpu ? "cpu" : "cuda"},
+          {"name", backend.name},
+          {"memory_bytes", backend.memory_bytes},
+          {"kernel_sets", backend.kernel_sets}};
+}
+
+// From the files alone: nothing is loaded.
+Json model_json(const std::filesystem::path& dir) {
+  const auto checkpoint = dsv32::Checkpoint::open(dir);
+  const dsv32::ModelConfig& config = checkpoint.config();
+  const auto tensors = checkpoint.tensors();
+  const auto holds = [&](auto&& test) { return std::any_of(tensors.begin(), tensors.end(), test); };
+  const bool indexer = holds([](const dsv32::TensorInfo& tensor) {
+    return tensor.name.find(".indexer.") != std::string::npos;
+  });
+  const bool fp8 = holds([](const dsv32::TensorInfo& tensor) { return tensor.dtype == "F8_E4M3"; });
+  const bool sparse = indexer && config.index_topk > 0;
+  return {{"path", dir.string()},
+          {"model_type", config.model_type},
+          {"attention", sparse ? "sparse" : "dense"},
+          {"index_topk", config.index_topk},
+          {"layers", config.num_hidden_layers},
+          {"weights", fp8 ? "fp8" : "not quantised"},
+          {"numerics", Json{{"native", fp8 ? "FP8 activations before FP8 weights, else BF16; FP8 "
+                                             "indexer and latent"
+                                           : "BF16 activations; FP8 indexer and latent"},
+                            {"exact", "fp32 throughout"}}},
+          {"max_position_embeddings", config.max_position_embeddings}};
+}
+
+Json build_json() {
+  Json backends = Json::array();
+  for (const auto& backend : dsv32::available_backends()) backends.push_back(backend_json(backend));
+  return {{"version", dsv32::version()}, {"compiler", __VERSION__}, {"backends", backends}};
+}
+
+std::string as_text(const Json& info) {
+  std::string text = "dsv32 " + info["version"].get<std::string>() + ", compiled by " +
+                     info["compiler"].get<std::string>() + "\n";
+  for (const Json& backend : info["backends"]) {
+    text += backend["device"].get<std::string>() + ": " + backend["name"].get<std::string>() +
+            ", " + human_bytes(backend["memory_bytes"].get<double>()) + ", kernels";
+    for (const Json& set : backend["kernel_sets"]) text += " " + set.get<std::string>();
+    text += "\n";
+  }
+  if (!info.contains("model")) return text;
+  const Json& model = info["model"];
+  text += "model " + model["path"].get<std::string>() + "\n";
+  const bool sparse = model["attention"] == "sparse";
+  text += "  " + model["model_type"].get<std::string>() + ", " + one_line(model["layers"]) +
+          " layers, weights " + model["weights"].get<std::string>() + "\n";
+  text += sparse ? "  sparse attention: an indexer chooses " + one_line(model["index_topk"]) +
+                       " tokens for each query\n"
+                 : std::string("  dense attention: no indexer, every token is read\n");
+  for (const auto& [key, value] : model["numerics"].items())
+    text += "  numerics " + key + ": " + value.get<std::string>() + "\n";
+  return text;
+}
+
+int run_info(ModelOptions& options, const GlobalOptions& global) {
+  const Terminal terminal(global.color, global.quiet);
+  Json info = build_json();
+  const char* default_model = std::getenv("DSV32_MODEL");
+  const bool named = default_model != nullptr && *default_model != '\0';
+  if (named || !options.model.empty() || !options.words.empty())
+    info["model"] = model_json(take_model(options));
+  if (global.json)
+    terminal.write(one_line(info) + "\n");
+  else
+    terminal.write_foreign(as_text(info));
+  return kOk;
+}
+
+}  // namespace
+
+void add_info(CLI::App& root, Context& context) {
+  auto options = std::make_shared<ModelOptions>();
+  CLI::App* app = root.add_subcommand("info", "Version, machine, kernels; how a model would run");
+  add_model_name(*app, *options);
+  app->callback([options, &context] {
+    context.run = [options, &context] { return run_info(*options, context.options); };
+  });
+}
+
+}  // namespace cli

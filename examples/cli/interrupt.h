@@ -1,0 +1,45 @@
+// Ctrl-C: the first press stops the answer, the second ends the program.
+#ifndef EXAMPLES_CLI_INTERRUPT_H_
+#define EXAMPLES_CLI_INTERRUPT_H_
+
+#include <mutex>
+#include <stop_token>
+#include <termios.h>
+#include <thread>
+
+namespace cli {
+
+// Blocks SIGINT for this thread and all that it starts, and waits for it on a thread of its own, so
+// that stopping is an ordinary call and no code runs inside a signal handler. One a program, made
+// before the model is loaded.
+class Interrupt {
+ public:
+  Interrupt();
+  ~Interrupt();
+  Interrupt(const Interrupt&) = delete;
+  Interrupt& operator=(const Interrupt&) = delete;
+
+  std::stop_token token() const;  // of the answer that began last
+  bool pressed() const { return token().stop_requested(); }
+  void begin();  // a new answer: a new token, earlier presses forgotten
+  void press();  // as if the key had been pressed; ends the program at the second
+  int wake_fd() const noexcept { return wake_[0]; }  // readable after a press
+  void clear_wake() const;
+
+ private:
+  void wait();
+
+  mutable std::mutex mutex_;
+  std::stop_source source_;
+  int presses_ = 0;
+  int signal_fd_ = -1;
+  int wake_[2] = {-1, -1};
+  int quit_[2] = {-1, -1};
+  bool has_terminal_ = false;
+  termios terminal_{};  // restored before the program ends
+  std::thread thread_;
+};
+
+}  // namespace cli
+
+#endif  // EXAMPLES_CLI_INTERRUPT_H_

@@ -1,0 +1,93 @@
+// The program `dsv32`: parses the command line, runs a subcommand, turns errors into exit codes.
+#include <clocale>
+#include <cstdio>
+#include <exception>
+#include <new>
+
+#include "cli/cli.h"
+#include "cli/output.h"
+
+namespace cli {
+namespace {
+
+void describe(CLI::App& root, Context& context) {
+  root.require_subcommand(1);
+  root.fallthrough();
+  root.set_version_flag("--version", "dsv32 " + std::string(dsv32::version()));
+  root.add_flag("--json", context.options.json, "Results as one JSON object on stdout");
+  root.add_flag("-q,--quiet", context.options.quiet, "Nothing on stderr but errors");
+  root.add_option("--color", context.options.color, "auto: on a terminal, unless NO_COLOR is set")
+      ->check(CLI::IsMember({"auto", "always", "never"}));
+  root.footer(
+      "A model is a folder, a file in one, or org/name[@revision] in the Hugging Face cache.\n"
+      "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 model missing or malformed, 4 does not fit,\n"
+      "5 this machine or build cannot, 130 Ctrl-C.");
+  add_chat(root, context);
+  add_generate(root, context);
+  add_tokenize(root, context);
+  add_inspect(root, context);
+  add_info(root, context);
+  add_trace(root, context);
+}
+
+// Help and version go to stdout with 0; anything else that the parser says is wrong usage.
+int parse_failure(const CLI::App& root, const CLI::ParseError& error, const Terminal& terminal) {
+  if (error.get_exit_code() == 0) return root.exit(error);
+  terminal.error(std::string(error.what()) + " (try --help)");
+  return kUsage;
+}
+
+int run(const Context& context, const Terminal& terminal) {
+  try {
+    const int code = context.run();
+    if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return code;
+    terminal.error("cannot write to stdout");
+    return kFailure;
+  } catch (const dsv32::Error& error) {
+    const std::string next = advice(error.code());
+    terminal.error(error.what() + (next.empty() ? "" : "; " + next));
+    return exit_code(error.code());
+  } catch (const UsageError& error) {
+    terminal.error(std::string(error.what()) + " (try --help)");
+    return kUsage;
+  } catch (const std::bad_alloc&) {
+    terminal.error("out of memory; a smaller --ctx or --batch needs less");
+    return kDoesNotFit;
+  } catch (const std::exception& error) {
+    terminal.error(error.what());
+    return kFailure;
+  }
+}
+
+int program(int argc, char** argv) {
+  CLI::App root("DeepSeek-V3.2 models with sparse attention, on this machine", "dsv32");
+  Context context;
+  std::string shell;
+  describe(root, context);
+  root.add_option("--completion", shell, "Print a completion script for this shell")
+      ->check(CLI::IsMember({"bash", "zsh", "fish"}))
+      ->trigger_on_parse()
+      ->each([&root](const std::string& name) {
+        std::fputs(completion(root, name).c_str(), stdout);
+        throw CLI::Success();
+      });
+  try {
+    root.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return parse_failure(root, error, Terminal(context.options.color, false));
+  }
+  return run(context, Terminal(context.options.color, context.options.quiet));
+}
+
+}  // namespace
+}  // namespace cli
+
+int main(int argc, char** argv) {
+  std::setlocale(LC_CTYPE, "");  // for typed characters; numbers stay as they are
+  try {
+    return cli::program(argc, argv);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "dsv32: error: %s\n", error.what());
+    return cli::kFailure;
+  }
+}

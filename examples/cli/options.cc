@@ -1,0 +1,275 @@
+// Options that several subcommands share, and what they become.
+#include <cstdlib>
+#include <fstream>
+#include <iostream>
+#include <iterator>
+#include <limits>
+#include <map>
+
+#include <nlohmann/json.hpp>
+
+#include "cli/cli.h"
+
+namespace cli {
+namespace {
+
+constexpr std::size_t kDefaultMaxTokens = 32768;
+
+std::string environment(const char* name) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? std::string() : std::string(value);
+}
+
+// Where Hugging Face's own tools keep their cache.
+std::filesystem::path hub() {
+  if (const std::string path = environment("HF_HUB_CACHE"); !path.empty()) return path;
+  if (const std::string path = environment("HF_HOME"); !path.empty())
+    return std::filesystem::path(path) / "hub";
+  if (const std::string path = environment("XDG_CACHE_HOME"); !path.empty())
+    return std::filesystem::path(path) / "huggingface" / "hub";
+  return std::filesystem::path(environment("HOME")) / ".cache" / "huggingface" / "hub";
+}
+
+// CLI11's own check lists the choices in its message.
+template <typename Value>
+Value choose(const std::map<std::string, Value>& choices, const std::string& name) {
+  return choices.at(name);
+}
+
+const std::map<std::string, dsv32::Numerics> kNumerics = {{"native", dsv32::Numerics::native},
+                                                          {"exact", dsv32::Numerics::exact}};
+const std::map<std::string, dsv32::KvFormat> kKvFormats = {{"fp8", dsv32::KvFormat::fp8},
+                                                           {"bf16", dsv32::KvFormat::bf16}};
+const std::map<std::string, dsv32::FileAccess> kAccess = {{"mmap", dsv32::FileAccess::mmap},
+                                                          {"read", dsv32::FileAccess::read}};
+const std::map<std::string, dsv32::Verify> kVerify = {{"headers", dsv32::Verify::headers},
+                                                      {"scales", dsv32::Verify::scales},
+                                                      {"all", dsv32::Verify::all}};
+const std::map<std::string, dsv32::ChatFormat> kChatFormats = {
+    {"v32", dsv32::ChatFormat::v32},
+    {"v32_speciale", dsv32::ChatFormat::v32_speciale},
+    {"v31", dsv32::ChatFormat::v31}};
+
+template <typename Value>
+CLI::Option* add_choice(CLI::App& app, const std::string& name, std::string& target,
+                        const std::map<std::string, Value>& choices, const std::string& help) {
+  std::vector<std::string> names;
+  for (const auto& [key, value] : choices) names.push_back(key);
+  return app.add_option(name, target, help)->check(CLI::IsMember(names));
+}
+
+void add_size(CLI::App& app, const std::string& name, std::size_t& target,
+              const std::string& help) {
+  app.add_option(name, target, help + " (8192 or 8k)")
+      ->transform(CLI::AsSizeValue(false))
+      ->type_name("SIZE");
+}
+
+std::string slurp(std::istream& stream) {
+  return {std::istreambuf_iterator<char>(stream), std::istreambuf_iterator<char>()};
+}
+
+}  // namespace
+
+int exit_code(dsv32::ErrorCode code) noexcept {
+  using dsv32::ErrorCode;
+  switch (code) {
+    case ErrorCode::invalid_argument:
+      return kUsage;
+    case ErrorCode::not_found:
+    case ErrorCode::bad_format:
+    case ErrorCode::limit:
+    case ErrorCode::mismatch:
+      return kBadModel;
+    case ErrorCode::out_of_memory:
+    case ErrorCode::capacity:
+    case ErrorCode::context_length:
+      return kDoesNotFit;
+    case ErrorCode::unsupported:
+    case ErrorCode::device:
+      return kNoDevice;
+    case ErrorCode::cancelled:
+      return kInterrupted;
+    default:
+      return kFailure;
+  }
+}
+
+const char* advice(dsv32::ErrorCode code) noexcept {
+  using dsv32::ErrorCode;
+  switch (code) {
+    case ErrorCode::bad_format:
+    case ErrorCode::mismatch:
+      return "`dsv32 inspect MODEL` lists all that is wrong with it";
+    case ErrorCode::out_of_memory:
+      return "a smaller --ctx or --batch needs less; see `dsv32 inspect`";
+    case ErrorCode::capacity:
+      return "a larger --ctx makes room";
+    case ErrorCode::context_length:
+      return "shorten the prompt, or /reset the conversation";
+    case ErrorCode::unsupported:
+      return "`dsv32 info` shows what this machine and build can do";
+    case ErrorCode::internal:
+      return "this is a bug; please report it";
+    default:
+      return "";
+  }
+}
+
+void add_model_name(CLI::App& app, ModelOptions& options, const char* rest) {
+  app.add_option("-m,--model", options.model,
+                 "Folder, file in it, or org/name[@revision] in the Hugging Face cache; "
+                 "DSV32_MODEL is the default");
+  const std::string words = std::string("The model, unless -m names it") +
+                            (*rest == '\0' ? "" : std::string("; then ") + rest);
+  app.add_option("words", options.words, words)->type_name("MODEL");
+}
+
+void add_numerics(CLI::App& app, ModelOptions& options) {
+  app.add_option("--threads", options.threads, "CPU threads; 0 = this process's cores")
+      ->check(CLI::Range(0, 4096));
+  app.add_option("--kernels", options.kernels, "Kernel set by name, as in `dsv32 info`");
+  add_choice(app, "--numerics", options.numerics, kNumerics,
+             "native: the model's own rounding; exact: fp32");
+  add_choice(app, "--kv", options.kv, kKvFormats, "How keys are cached");
+  app.add_flag("--allow-unused", options.allow_unused, "Ignore tensors that no one needs");
+}
+
+void add_load_options(CLI::App& app, ModelOptions& options) {
+  add_numerics(app, options);
+  add_size(app, "--ctx", options.ctx, "Tokens that fit into the cache");
+  add_size(app, "--batch", options.batch, "Most tokens in one pass");
+  add_choice(app, "--access", options.access, kAccess, "How weights are read");
+  add_choice(app, "--verify", options.verify, kVerify, "How much is checked while loading");
+  add_choice(app, "--chat-format", options.chat_format, kChatFormats,
+             "Instead of what the tokenizer says");
+  app.add_flag("--preload", options.preload, "Read every weight before the first token");
+  app.add_flag("--require-sparse", options.require_sparse, "Refuse a model without an indexer");
+  app.add_flag("--allow-paging", options.allow_paging, "Load although memory is short");
+}
+
+void add_sampling(CLI::App& app, SamplingOptions& options) {
+  options.app = &app;
+  dsv32::SamplingParams& params = options.params;
+  app.add_option("--temp", params.temperature, "Temperature; 0 = greedy");
+  app.add_option("--top-p", params.top_p, "Smallest set of tokens with this probability");
+  app.add_option("--top-k", params.top_k, "The k best tokens; 0 = no limit");
+  app.add_option("--min-p", params.min_p, "Least probability, relative to the best");
+  app.add_option("--repetition-penalty", params.repetition_penalty, "Of prompt and output");
+  app.add_option("--presence-penalty", params.presence_penalty, "Of output");
+  app.add_option("--frequency-penalty", params.frequency_penalty, "Of output");
+  app.add_flag("--greedy", options.greedy, "The same as --temp 0");
+  app.add_option("--seed", options.seed, "Same seed, same answer");
+  options.max_tokens = kDefaultMaxTokens;
+  add_size(app, "-n,--max-tokens", options.max_tokens, "Most tokens to write");
+  add_size(app, "--think-budget", options.think_budget, "Most tokens of thinking; 0 = no limit");
+  app.add_option("--stop", options.stop, "Text that ends the answer; may be repeated")
+      ->type_size(1)
+      ->allow_extra_args(false);
+}
+
+std::filesystem::path take_model(ModelOptions& options, bool other_words) {
+  const std::string from_environment = environment("DSV32_MODEL");
+  std::string name = options.model;
+  if (name.empty()) {
+    const bool first_word = other_words
+                                ? options.words.size() > (from_environment.empty() ? 0U : 1U)
+                                : !options.words.empty();
+    if (first_word) {
+      name = options.words.front();
+      options.words.erase(options.words.begin());
+    } else {
+      name = from_environment;
+    }
+  }
+  if (name.empty()) throw UsageError("no model: name one, or set DSV32_MODEL");
+  if (!other_words && !options.words.empty())
+    throw UsageError("one argument too many: '" + options.words.front() + "'");
+  return dsv32::resolve_model(name, hub());
+}
+
+dsv32::LoadOptions load_options(const ModelOptions& options) {
+  dsv32::LoadOptions load;
+  load.backend.num_threads = options.threads;
+  load.backend.kernel_set = options.kernels;
+  load.numerics = choose(kNumerics, options.numerics);
+  load.kv_format = choose(kKvFormats, options.kv);
+  load.access = choose(kAccess, options.access);
+  load.verify = choose(kVerify, options.verify);
+  load.kv_cache_tokens = options.ctx;
+  if (options.batch == 0 || options.batch > std::size_t{std::numeric_limits<int>::max()})
+    throw UsageError("--batch must be between 1 and 2147483647");
+  load.max_batch_tokens = static_cast<int>(options.batch);
+  load.preload = options.preload;
+  load.require_sparse = options.require_sparse;
+  load.allow_paging = options.allow_paging;
+  load.allow_unused_tensors = options.allow_unused;
+  if (!options.chat_format.empty()) load.chat_format = choose(kChatFormats, options.chat_format);
+  return load;
+}
+
+dsv32::Model load_model(const std::filesystem::path& dir, dsv32::LoadOptions options,
+                        const Terminal& terminal, const Interrupt& interrupt) {
+  Progress progress(terminal, "loading " + visible(dir.filename().string()));
+  options.on_progress = [&](double fraction) {
+    progress.update(fraction);
+    return !interrupt.pressed();
+  };
+  options.log = [&](dsv32::LogLevel level, std::string_view message) {
+    if (level == dsv32::LogLevel::warning) terminal.note("dsv32: warning: " + visible(message));
+  };
+  return dsv32::Model::load(dir, options);
+}
+
+dsv32::GenerateOptions generate_options(const SamplingOptions& options, const dsv32::Model& model) {
+  dsv32::SamplingParams params = model.default_sampling();
+  const dsv32::SamplingParams& asked = options.params;
+  const auto given = [&](const char* name) { return options.app->count(name) > 0; };
+  if (given("--temp")) params.temperature = asked.temperature;
+  if (given("--top-p")) params.top_p = asked.top_p;
+  if (given("--top-k")) params.top_k = asked.top_k;
+  if (given("--min-p")) params.min_p = asked.min_p;
+  if (given("--repetition-penalty")) params.repetition_penalty = asked.repetition_penalty;
+  if (given("--presence-penalty")) params.presence_penalty = asked.presence_penalty;
+  if (given("--frequency-penalty")) params.frequency_penalty = asked.frequency_penalty;
+  if (options.greedy) params.temperature = 0.0f;
+  if (given("--seed")) params.seed = options.seed;
+  dsv32::GenerateOptions result;
+  result.sampling = params;
+  result.max_tokens = options.max_tokens;
+  result.thinking_budget = options.think_budget;
+  result.stop_strings = options.stop;
+  return result;
+}
+
+std::string read_text(const std::string& path) {
+  if (path == "-") return slurp(std::cin);
+  std::ifstream stream(path, std::ios::binary);
+  std::string text;
+  if (stream && !std::filesystem::is_directory(path)) text = slurp(stream);
+  if (!stream || std::filesystem::is_directory(path))
+    throw UsageError("cannot read '" + path + "'");
+  return text;
+}
+
+std::string read_prompt(const std::vector<std::string>& words, const std::string& file) {
+  if (!words.empty() && !file.empty())
+    throw UsageError("give the text as words or as a file, not both");
+  if (!file.empty()) return read_text(file);
+  std::string text;
+  for (const std::string& word : words) text += (text.empty() ? "" : " ") + word;
+  return words.empty() ? read_text("-") : text;
+}
+
+std::vector<dsv32::TokenId> parse_ids(const std::string& text) {
+  const auto list = nlohmann::json::parse(text, nullptr, false);
+  const auto is_id = [](const nlohmann::json& value) {
+    return value.is_number_integer() && value >= 0 &&
+           value <= std::numeric_limits<dsv32::TokenId>::max();
+  };
+  if (!list.is_array() || !std::all_of(list.begin(), list.end(), is_id))
+    throw UsageError("token ids must be a JSON list of integers, such as [0, 17, 4]");
+  return list.get<std::vector<dsv32::TokenId>>();
+}
+
+}  // namespace cli

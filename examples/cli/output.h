@@ -1,0 +1,31 @@
+// The library's values as JSON and as words.
+#ifndef EXAMPLES_CLI_OUTPUT_H_
+#define EXAMPLES_CLI_OUTPUT_H_
+
+#include <string>
+
+#include <nlohmann/json.hpp>
+
+#include "dsv32/dsv32.h"
+
+namespace cli {
+
+using Json = nlohmann::ordered_json;
+
+const char* name(dsv32::FinishReason reason) noexcept;
+const char* name(dsv32::ErrorCode code) noexcept;
+const char* name(dsv32::ParseEvent::Fault fault) noexcept;
+
+Json to_json(const dsv32::Usage& usage);
+Json to_json(const dsv32::SparseStats& stats);
+Json to_json(const dsv32::ToolCall& call);  // arguments as JSON, or as text if they are none
+
+// "24 tokens, 81.2 tokens/s; attention read 6 % of the visible keys"
+std::string summary(const dsv32::Usage& usage);
+
+// One line; ill-formed UTF-8 becomes U+FFFD.
+std::string one_line(const Json& value);
+
+}  // namespace cli
+
+#endif  // EXAMPLES_CLI_OUTPUT_H_

@@ -1,0 +1,6 @@
+# The program dsv32, driven as a person or a script drives it.
+if(TARGET dsv32-cli AND Python3_FOUND)
+  add_test(NAME cli.program COMMAND Python3::Interpreter
+    ${CMAKE_CURRENT_SOURCE_DIR}/cli_test.py $<TARGET_FILE:dsv32-cli> ${PROJECT_SOURCE_DIR})
+  set_tests_properties(cli.program PROPERTIES LABELS cli TIMEOUT 600)
+endif()

@@ -1,0 +1,559 @@
+"""Drives the program dsv32 as a person or a script does. usage: cli_test.py PROGRAM SOURCE_DIR
+
+The model is examples/tiny_model, or the folder that DSV32_CLI_TEST_MODEL names.
+"""
+import array
+import json
+import os
+import pathlib
+import pty
+import select
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+import zlib
+
+PROGRAM = ""
+SOURCE = pathlib.Path()
+MODELS = pathlib.Path()  # made of links, gone at the end
+ESC = "\x1b"
+
+
+def clean_environment(**changes):
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("DSV32_", "HF_"))}
+    environment.pop("NO_COLOR", None)
+    environment.update({"LC_ALL": "C.UTF-8", **changes})
+    return environment
+
+
+def run(*arguments, stdin="", **environment):
+    return subprocess.run([PROGRAM, *map(str, arguments)], input=stdin, capture_output=True,
+                          encoding="utf-8", env=clean_environment(**environment), timeout=300)
+
+
+def golden(name="fp8"):
+    """The folder of a tiny checkpoint, without the answers that lie beside it."""
+    folder = MODELS / name
+    if not folder.exists():
+        folder.mkdir()
+        for file in ("config.json", "model.safetensors"):
+            (folder / file).symlink_to(SOURCE / "tests" / "golden" / "model" / name / file)
+    return folder
+
+
+def tiny_model():
+    return pathlib.Path(os.environ.get("DSV32_CLI_TEST_MODEL", SOURCE / "examples" / "tiny_model"))
+
+
+class Case(unittest.TestCase):
+    def setUp(self):
+        self.folder = pathlib.Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.folder)
+
+    def ok(self, *arguments, **options):
+        result = run(*arguments, **options)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        return result.stdout
+
+    def fails(self, code, *arguments, **options):
+        result = run(*arguments, **options)
+        self.assertEqual(result.returncode, code, result.stdout + result.stderr)
+        self.assertEqual(result.stdout, "")
+        self.assertTrue(result.stderr.startswith("dsv32: error: "), result.stderr)
+        self.assertEqual(result.stderr.count("\n"), 1, result.stderr)
+        return result.stderr
+
+
+class UsageTest(Case):
+    def test_help_and_version_succeed(self):
+        self.assertIn("inspect", self.ok("--help"))
+        self.assertIn("--tools", self.ok("chat", "--help"))
+        self.assertRegex(self.ok("--version"), r"^dsv32 \d+\.\d+\.\d+\n$")
+
+    def test_wrong_usage_is_2(self):
+        self.fails(2)
+        self.fails(2, "frobnicate")
+        self.fails(2, "info", "--no-such-option")
+        self.fails(2, "inspect")
+        self.fails(2, "inspect", golden(), "one too many")
+        self.fails(2, "trace", golden(), "--numerics", "approximate", "--ids", "x", "-o", "y")
+        self.fails(2, "trace", golden(), "--ids", self.folder / "absent.json", "-o", "y")
+        self.fails(2, "generate", golden(), "x", "--ctx", "8 parsecs")
+
+    def test_missing_model_is_3_and_says_how_to_get_it(self):
+        self.fails(3, "inspect", self.folder / "absent")
+        message = self.fails(3, "inspect", "some-org/some-model", HF_HUB_CACHE=str(self.folder))
+        self.assertIn("hf download some-org/some-model", message)
+
+    def test_malformed_model_is_3(self):
+        (self.folder / "config.json").write_text("{ not json")
+        self.fails(3, "inspect", self.folder)
+
+    def test_unknown_kernels_are_5(self):
+        ids = self.folder / "ids.json"
+        ids.write_text("[1, 2]")
+        self.fails(5, "trace", golden(), "--kernels", "mips", "--ids", ids, "-o", self.folder / "o")
+
+    def test_model_too_large_is_4(self):
+        self.fails(4, "generate", golden(), "[1]", "--ids", "--ctx", "1G")
+
+    def test_error_shows_no_control_character(self):
+        message = self.fails(3, "inspect", f"{self.folder}/a{ESC}[31mb")
+        self.assertNotIn(ESC, message)
+
+    def test_full_disk_is_noticed(self):
+        if not os.path.exists("/dev/full"):
+            self.skipTest("no /dev/full")
+        with open("/dev/full", "w", encoding="utf-8") as full:
+            result = subprocess.run([PROGRAM, "info"], stdout=full, stderr=subprocess.PIPE,
+                                    env=clean_environment(), timeout=60)
+        self.assertEqual(result.returncode, 1)
+
+    def test_model_from_environment_and_option(self):
+        def fingerprint(*arguments, **environment):
+            return json.loads(self.ok("inspect", "--json", *arguments, **environment))["fingerprint"]
+
+        by_word = fingerprint(golden())
+        self.assertEqual(by_word, fingerprint("-m", golden()))
+        self.assertEqual(by_word, fingerprint(DSV32_MODEL=str(golden())))
+        self.assertNotEqual(by_word, fingerprint(golden("f32"), DSV32_MODEL=str(golden())))
+
+    def test_model_from_hub_cache(self):
+        repository = self.folder / "models--org--tiny"
+        (repository / "refs").mkdir(parents=True)
+        (repository / "refs" / "main").write_text("0" * 40)
+        (repository / "snapshots").mkdir()
+        (repository / "snapshots" / ("0" * 40)).symlink_to(golden())
+        self.ok("inspect", "org/tiny", HF_HUB_CACHE=str(self.folder))
+        (self.folder / "home").mkdir()
+        (self.folder / "home" / "hub").symlink_to(self.folder)
+        self.ok("inspect", "org/tiny", HF_HOME=str(self.folder / "home"))
+
+    def test_completion_is_valid_and_complete(self):
+        script = self.ok("--completion", "bash")
+        check = subprocess.run(["bash", "-n"], input=script, encoding="utf-8", timeout=60)
+        self.assertEqual(check.returncode, 0)
+        for word in ("trace", "--picture", "--max-tool-rounds", "--json"):
+            self.assertIn(word, script)
+        probe = script + '\nCOMP_WORDS=(dsv32 tr); COMP_CWORD=1; _dsv32; echo "${COMPREPLY[@]}"'
+        out = subprocess.run(["bash", "-c", probe], capture_output=True, encoding="utf-8", timeout=60)
+        self.assertEqual(out.stdout.strip(), "trace")
+        for shell in ("zsh", "fish"):
+            script = self.ok("--completion", shell)
+            self.assertIn("picture", script)
+            if shutil.which(shell):
+                subprocess.run([shell, "-n"], input=script, encoding="utf-8", check=True, timeout=60)
+
+
+class InspectTest(Case):
+    def test_info(self):
+        info = json.loads(self.ok("info", "--json"))
+        self.assertIn("generic", info["backends"][0]["kernel_sets"])
+        self.assertIn("sparse", self.ok("info", golden()))
+        self.assertEqual(json.loads(self.ok("info", golden("v3-dense"), "--json"))["model"]["attention"],
+                         "dense")
+
+    def test_inspect_counts_every_byte(self):
+        report = json.loads(self.ok("inspect", golden(), "--json", "--tensors"))
+        self.assertEqual(report["problems"], [])
+        self.assertEqual(sum(report["bytes_by_part"].values()), report["bytes"])
+        self.assertEqual(sum(report["bytes_by_dtype"].values()), report["bytes"])
+        self.assertEqual(sum(t["bytes"] for t in report["tensors"]), report["bytes"])
+        self.assertEqual(len(report["tensors"]), report["tensor_count"])
+        for part in ("indexer", "routed experts", "attention", "mtp", "head"):
+            self.assertGreater(report["bytes_by_part"][part], 0)
+        self.assertTrue(report["plan"]["fits"])
+        self.assertIn("no problems", self.ok("inspect", golden()))
+
+    def test_inspect_names_problems(self):
+        for file in golden().iterdir():
+            if file.name != "config.json":
+                (self.folder / file.name).symlink_to(file)
+        config = json.loads((golden() / "config.json").read_text())
+        config["num_hidden_layers"] += 1
+        (self.folder / "config.json").write_text(json.dumps(config))
+        result = run("inspect", self.folder, "--json")
+        self.assertEqual(result.returncode, 3, result.stderr)
+        self.assertTrue(json.loads(result.stdout)["problems"])
+
+
+def read_safetensors(path):
+    data = path.read_bytes()
+    (length,) = struct.unpack("<Q", data[:8])
+    header = json.loads(data[8:8 + length])
+    tensors = {}
+    for name, entry in header.items():
+        begin, end = entry["data_offsets"]
+        values = array.array({"F32": "f", "I32": "i"}[entry["dtype"]])
+        values.frombytes(data[8 + length + begin:8 + length + end])
+        tensors[name] = (entry["shape"], values)
+    return tensors
+
+
+def read_png(path):
+    """Width, height, rows of bytes. Fails if a checksum is wrong."""
+    data = path.read_bytes()
+    assert data[:8] == b"\x89PNG\r\n\x1a\n"
+    at, chunks = 8, {}
+    while at < len(data):
+        (size,) = struct.unpack(">I", data[at:at + 4])
+        kind, body = data[at + 4:at + 8], data[at + 8:at + 8 + size]
+        (crc,) = struct.unpack(">I", data[at + 8 + size:at + 12 + size])
+        assert crc == zlib.crc32(kind + body), kind
+        chunks[kind] = body
+        at += 12 + size
+    assert kind == b"IEND"
+    width, height = struct.unpack(">II", chunks[b"IHDR"][:8])
+    raw = zlib.decompress(chunks[b"IDAT"])
+    assert len(raw) == height * (width + 1)
+    return width, height, [raw[y * (width + 1) + 1:(y + 1) * (width + 1)] for y in range(height)]
+
+
+class TraceTest(Case):
+    TOKENS = 70
+
+    def setUp(self):
+        super().setUp()
+        self.config = json.loads((golden() / "config.json").read_text())
+        self.ids = [(37 * i + 11) % self.config["vocab_size"] for i in range(self.TOKENS)]
+        self.ids_file = self.folder / "ids.json"
+        self.ids_file.write_text(json.dumps(self.ids))
+
+    def trace(self, name, *options):
+        out = self.folder / name
+        self.ok("trace", golden(), "--ids", self.ids_file, "-o", out, *options)
+        return out
+
+    def test_shapes_and_meaning(self):
+        tensors = read_safetensors(self.trace("t.safetensors", "--numerics", "exact"))
+        layers, n = self.config["num_hidden_layers"], self.TOKENS
+        k = min(self.config["index_topk"], n)
+        moe = layers - self.config["first_k_dense_replace"]
+        self.assertEqual(tensors["logits"][0], [n, self.config["vocab_size"]])
+        self.assertEqual(tensors["topk"][0], [layers, n, k])
+        self.assertEqual(tensors["experts"][0], [moe, n, self.config["num_experts_per_tok"]])
+        self.assertEqual(tensors["mtp_logits"][0], [n - 1, self.config["vocab_size"]])
+        self.assertTrue(any(tensors["mtp_logits"][1][-self.config["vocab_size"]:]))
+        topk = tensors["topk"][1]
+        for row in range(layers * n):
+            query = row % n
+            keys = list(topk[row * k:(row + 1) * k])
+            chosen = [key for key in keys if key >= 0]
+            self.assertEqual(chosen, sorted(set(chosen)))
+            self.assertEqual(keys[len(chosen):], [-1] * (k - len(chosen)))
+            self.assertEqual(len(chosen), min(k, query + 1))
+            self.assertLessEqual(chosen[-1], query)
+        self.assertGreaterEqual(min(tensors["experts"][1]), 0)
+
+    def test_chunks_and_threads_change_no_bit(self):
+        whole = self.trace("whole").read_bytes()
+        self.assertEqual(whole, self.trace("pieces", "--chunk", "7", "--threads", "1").read_bytes())
+
+    def test_dense_model_has_no_topk(self):
+        out = self.folder / "d"
+        self.ok("trace", golden("v3-dense"), "--ids", self.ids_file, "-o", out, "--numerics", "exact")
+        self.assertNotIn("topk", read_safetensors(out))
+        self.fails(5, "trace", golden("v3-dense"), "--ids", self.ids_file, "--numerics", "exact",
+                   "--picture", self.folder / "p.png")
+
+    def test_picture_shows_the_selection(self):
+        png, out = self.folder / "p.png", self.folder / "t"
+        self.ok("trace", golden(), "--ids", self.ids_file, "--picture", png, "-o", out, "--layer", "1")
+        width, height, rows = read_png(png)
+        shape, topk = read_safetensors(out)["topk"]
+        _, n, k = shape
+        scale = 512 // n
+        gap = (width - n * scale) // 2
+        self.assertEqual(width, height)
+        for query in range(n):
+            start = (n + query) * k  # layer 1
+            chosen = set(topk[start:start + k])
+            for key in range(n):
+                pixel = rows[gap + query * scale + 1][gap + key * scale + 1]
+                expected = 201 if key > query else 200 if key in chosen else 0
+                self.assertEqual(pixel, expected, (query, key))
+
+    def test_picture_as_svg(self):
+        svg = self.folder / "p.svg"
+        self.ok("trace", golden(), "--ids", self.ids_file, "--picture", svg)
+        import xml.etree.ElementTree as tree
+        root = tree.parse(svg).getroot()
+        text = " ".join(root.itertext())
+        self.assertIn(f"layer {self.config['num_hidden_layers'] - 1}", text)
+        self.assertIn("key position", text)
+
+    def test_token_outside_the_vocabulary_is_2_and_leaves_no_file(self):
+        self.ids_file.write_text("[1, 99999999]")
+        out = self.folder / "none"
+        self.fails(2, "trace", golden(), "--ids", self.ids_file, "-o", out)
+        self.assertEqual(list(self.folder.glob("none*")), [])
+
+
+class TextTest(Case):
+    """With a model that has a tokenizer."""
+
+    def setUp(self):
+        super().setUp()
+        self.model = tiny_model()
+        if not (self.model / "tokenizer.json").exists():
+            self.skipTest(f"no model in {self.model}")
+
+    def test_tokenize_round_trip(self):
+        for text in ("Hello, world!", "Gr\u00fc\u00dfe \u4e16\u754c 123\n", "<\uff5cUser\uff5c>hi"):
+            ids = self.ok("tokenize", self.model, stdin=text)
+            self.assertEqual(self.ok("tokenize", self.model, "--decode", stdin=ids), text)
+            both = json.loads(self.ok("tokenize", self.model, "--json", text.strip()))
+            self.assertEqual(len(both["ids"]), len(both["pieces"]))
+        plain = json.loads(self.ok("tokenize", self.model, "<\uff5cUser\uff5c>"))
+        special = json.loads(self.ok("tokenize", self.model, "--special", "<\uff5cUser\uff5c>"))
+        self.assertGreater(len(plain), len(special))
+        self.assertEqual(len(special), 1)
+
+    def test_generate_is_reproducible(self):
+        options = ("generate", self.model, "The", "-n", "8", "--json")
+        first = json.loads(self.ok(*options, "--seed", "5"))
+        self.assertEqual(first["text"], json.loads(self.ok(*options, "--seed", "5"))["text"])
+        self.assertLessEqual(first["usage"]["generated_tokens"], 8)
+        self.assertIn(first["finish_reason"], ("length", "stop"))
+
+    def test_generate_ids(self):
+        out = json.loads(self.ok("generate", self.model, "--ids", "-n", "4", "--greedy", stdin="[0, 5]"))
+        self.assertTrue(1 <= len(out) <= 4)
+        self.fails(2, "generate", self.model, "--ids", stdin="[0, \"x\"]")
+
+    def test_chat_turn(self):
+        answer = self.ok("generate", self.model, "--chat", "--greedy", "-n", "60", "Who are you?")
+        self.assertTrue(answer.strip())
+        self.assertNotIn(ESC, answer)
+
+    def script(self, text, *options, code=0):
+        file = self.folder / "script.txt"
+        file.write_text(text)
+        result = run("chat", self.model, "--script", file, "--greedy", "-n", "80", *options)
+        self.assertEqual(result.returncode, code, result.stderr)
+        return result
+
+    def test_script_and_commands(self):
+        out = self.script("# a comment\n/help\n/tools\nWho are you?\n/stats\n/think off\n/reset\n"
+                          "Hello\n/system Be brief.\n/exit\nnever reached\n").stdout
+        for text in ("/reset", "keys:", "(forgotten)", "system: Be brief.", "> Who are you?"):
+            self.assertIn(text, out)
+        self.assertNotIn("never reached", out)
+        self.assertNotIn("comment", out)
+        self.assertNotIn(ESC, out)
+
+    def test_script_as_json(self):
+        out = json.loads(self.script("Who are you?\nHello\n", "--json").stdout)
+        self.assertEqual([turn["user"] for turn in out["turns"]], ["Who are you?", "Hello"])
+        second = out["turns"][1]["rounds"][0]["usage"]
+        self.assertGreater(second["cached_tokens"], 0)
+
+    def test_unknown_command_fails_a_script(self):
+        self.assertIn("/help", self.script("/frobnicate\n", code=1).stderr)
+
+    def test_colour(self):
+        on = self.script("Who are you?\n", "--color", "always").stdout
+        self.assertIn(ESC + "[2m", on)
+        self.assertNotIn(ESC, self.script("Who are you?\n").stdout)
+
+    def test_bad_tools_file_is_2(self):
+        tools = self.folder / "tools.json"
+        for text in ("{", "{}", "[{}]", '[{"function": {"name": "f"}}]',
+                     '[{"function": {"name": "f"}, "command": []}]',
+                     '[{"function": {"name": "f"}, "command": ["x"], "timeout_s": -1}]'):
+            tools.write_text(text)
+            self.fails(2, "chat", self.model, "--tools", tools, stdin="hi\n")
+
+
+class ToolTest(Case):
+    """With the bundled model's own question that needs a tool (demo.json)."""
+
+    def setUp(self):
+        super().setUp()
+        demo = tiny_model() / "demo.json"
+        if not demo.exists():
+            self.skipTest(f"no {demo}")
+        self.demo = json.loads(demo.read_text(encoding="utf-8"))["tool"]
+        bundled = json.loads((SOURCE / "examples" / "tools" / "tools.json").read_text())
+        self.entries = [next(e for e in bundled if e["function"]["name"] == name)
+                        for name in self.demo["tools"]]
+        self.system = self.demo.get("system", "You are a helpful assistant.")
+
+    def options(self, command=None, timeout=2):
+        """Every tool runs `command` instead of its own."""
+        for entry in self.entries:
+            own = str(SOURCE / "examples" / "tools" / entry["command"][0])
+            entry.update(command=command or [own], timeout_s=timeout)
+        tools = self.folder / "tools.json"
+        tools.write_text(json.dumps(self.entries))
+        return ("chat", tiny_model(), "--tools", tools, "--system", self.system, "--greedy",
+                "-n", "400")
+
+    def first_result(self, command):
+        result = run(*self.options(command), "--json", "--max-tool-rounds", "1",
+                     stdin=self.demo["question"] + "\n")
+        self.assertEqual(result.returncode, 1, result.stderr)  # one round cannot be enough
+        return json.loads(result.stdout)["turns"][0]["rounds"][0]["tool_calls"][0]
+
+    def test_call_result_answer(self):
+        out = json.loads(self.ok(*self.options(), "--json", stdin=self.demo["question"] + "\n"))
+        first, second = out["turns"][0]["rounds"]
+        calls = [{"name": c["name"], "arguments": c["arguments"]} for c in first["tool_calls"]]
+        self.assertEqual(calls, self.demo["calls"])
+        self.assertTrue(first["reasoning"])
+        for word in self.demo["expect"]:
+            self.assertIn(word, first["tool_calls"][0]["result"])
+            self.assertIn(word, second["content"])
+        shown = self.ok(*self.options(), stdin=self.demo["question"] + "\n")
+        self.assertIn('tool call: {"name":', shown)
+        self.assertIn("tool result: ", shown)
+        self.assertNotIn("DSML", shown)
+
+    def test_arguments_arrive_on_stdin(self):
+        call = self.first_result(["cat"])
+        self.assertEqual(json.loads(call["result"]), self.demo["calls"][0]["arguments"])
+
+    def test_tools_that_misbehave(self):
+        for command, word in (([str(self.folder / "absent")], "cannot run"),
+                              (["false"], "exit status 1"),
+                              (["sh", "-c", "kill -9 $$"], "signal 9"),
+                              (["yes"], "64 KiB"),
+                              (["sleep", "100"], "in time"),
+                              (["sh", "-c", "exec >&-; sleep 100"], "in time"),
+                              (["sh", "-c", "sleep 100 & echo x"], "in time")):
+            started = time.monotonic()
+            call = self.first_result(command)
+            self.assertFalse(call["ok"], command)
+            self.assertIn(word, json.loads(call["result"])["error"])
+            self.assertLess(time.monotonic() - started, 60)
+
+    def test_tool_that_reads_nothing_and_prints_bytes(self):
+        call = self.first_result(["printf", r"\377\033[31m"])
+        self.assertTrue(call["ok"])
+
+    def test_ctrl_c_kills_a_tool(self):
+        terminal = Terminal(*self.options(["sleep", "1000"], timeout=900), TERM="dumb")
+        terminal.wait_for("> ")
+        terminal.type(self.demo["question"] + "\n")
+        terminal.wait_for("tool call:")
+        terminal.type("\x03")
+        terminal.wait_for("(stopped; this exchange is forgotten)", seconds=20)
+        terminal.wait_for("> ")
+        terminal.type("/exit\n")
+        self.assertEqual(terminal.end(), 0)
+
+
+class Terminal:
+    """The program on a pseudo terminal."""
+
+    def __init__(self, *arguments, **environment):
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            os.execve(PROGRAM, [PROGRAM, *map(str, arguments)], clean_environment(**environment))
+        self.text = ""
+
+    def wait_for(self, text, seconds=120):
+        end = time.monotonic() + seconds
+        while text not in self.text:
+            if time.monotonic() > end:
+                raise AssertionError(f"no {text!r} in {self.text!r}")
+            if not self.read():
+                raise AssertionError(f"ended without {text!r}: {self.text!r}")
+        seen, self.text = self.text.split(text, 1)
+        return seen
+
+    def read(self):
+        if not select.select([self.fd], [], [], 0.1)[0]:
+            return True
+        try:
+            data = os.read(self.fd, 4096)
+        except OSError:
+            return False
+        self.text += data.decode("utf-8", "replace")
+        return bool(data)
+
+    def type(self, text):
+        os.write(self.fd, text.encode())
+
+    def end(self, seconds=60):
+        end = time.monotonic() + seconds
+        while self.read():
+            if time.monotonic() > end:
+                os.kill(self.pid, signal.SIGKILL)
+                break
+        os.close(self.fd)
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+class ReplTest(Case):
+    def setUp(self):
+        super().setUp()
+        self.model = tiny_model()
+        if not (self.model / "tokenizer.json").exists():
+            self.skipTest(f"no model in {self.model}")
+
+    def open(self, *options, **environment):
+        terminal = Terminal("chat", self.model, "--greedy", *options,
+                            **{"TERM": "xterm", **environment})
+        terminal.wait_for("/help lists the commands")
+        terminal.wait_for("> ")
+        return terminal
+
+    def test_conversation_with_dim_thinking(self):
+        terminal = self.open()
+        terminal.type("Who are you?\n")
+        terminal.wait_for(ESC + "[2m")
+        terminal.wait_for(ESC + "[0m")
+        terminal.wait_for("> ")
+        terminal.type("/exit\n")
+        self.assertEqual(terminal.end(), 0)
+
+    def test_no_color_and_dumb_terminal(self):
+        for environment in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
+            terminal = self.open(**environment)
+            terminal.type("Who are you?\n")
+            seen = terminal.wait_for("(thinking)")
+            seen += terminal.wait_for("> ")
+            self.assertNotIn(ESC + "[2m", seen)
+            terminal.type("/exit\n")
+            self.assertEqual(terminal.end(), 0)
+
+    def test_ctrl_c_stops_the_answer_then_quits(self):
+        for term in ("xterm", "dumb"):
+            # So many tokens that the answer is still being written: no end token is allowed to win.
+            terminal = Terminal("chat", self.model, "--temp", "100", "--top-p", "1", "-n", "100k",
+                                "--ctx", "100k", "--seed", "3", TERM=term)
+            terminal.wait_for("> ")
+            terminal.type("Tell me a story\n")
+            terminal.wait_for("(thinking)" if term == "dumb" else ESC + "[2m")
+            terminal.type("\x03")
+            terminal.wait_for("(stopped; this exchange is forgotten)")
+            terminal.wait_for("> ")
+            terminal.type("\x03")
+            self.assertEqual(terminal.end(), 130)
+
+    def test_ctrl_c_twice_at_the_prompt_quits(self):
+        for term in ("xterm", "dumb"):
+            terminal = self.open(TERM=term)
+            terminal.type("\x03")
+            terminal.wait_for("to leave)")
+            terminal.type("\x03")
+            self.assertEqual(terminal.end(), 130)
+
+    def test_end_of_input_leaves(self):
+        terminal = self.open()
+        terminal.type("\x04")
+        self.assertEqual(terminal.end(), 0)
+
+
+if __name__ == "__main__":
+    PROGRAM = sys.argv.pop(1)
+    SOURCE = pathlib.Path(sys.argv.pop(1)).resolve()
+    with tempfile.TemporaryDirectory() as made:
+        MODELS = pathlib.Path(made)
+        unittest.main(verbosity=2)
