@@ -106,21 +106,21 @@ class Builder {
   void operator()(const JsonEvent& event) {
     switch (event.kind) {
       case Kind::null:
-        return put({});
+        return put(make(Json::Kind::null));
       case Kind::boolean:
-        return put({.kind = Json::Kind::boolean, .boolean = event.boolean});
+        return put(make(Json::Kind::boolean, {}, event.boolean));
       case Kind::integer:
-        return put({.kind = Json::Kind::integer, .text = std::string(event.text)});
+        return put(make(Json::Kind::integer, event.text));
       case Kind::real:
-        return put({.kind = Json::Kind::real, .real = event.real});
+        return put(make(Json::Kind::real, {}, false, event.real));
       case Kind::string:
-        return put({.kind = Json::Kind::string, .text = std::string(event.text)});
+        return put(make(Json::Kind::string, event.text));
       case Kind::key:
-        return open_.back().members.push_back({.key = std::string(event.text)});
+        return open_.back().members.push_back({std::string(event.text), {}});
       case Kind::begin_object:
-        return open_.push_back({.kind = Json::Kind::object});
+        return open_.push_back(make(Json::Kind::object));
       case Kind::begin_array:
-        return open_.push_back({.kind = Json::Kind::array});
+        return open_.push_back(make(Json::Kind::array));
       case Kind::end_object:
       case Kind::end_array:
         return close();
@@ -130,6 +130,15 @@ class Builder {
   Json take() { return std::move(root_); }
 
  private:
+  static Json make(Json::Kind kind, std::string_view text = {}, bool boolean = false,
+                   double real = 0.0) {
+    Json value;
+    value.kind = kind;
+    value.text = text;
+    value.boolean = boolean;
+    value.real = real;
+    return value;
+  }
   void put(Json value) {
     if (open_.empty()) {
       root_ = std::move(value);

@@ -50,7 +50,7 @@ struct Json {
   double real = 0.0;
   std::string text{};  // a string's characters, an integer's digits
   std::vector<Json> items{};
-  std::vector<JsonMember> members{};
+  std::vector<JsonMember> members;  // with an initialiser clang 14 would want it complete
 
   bool is_object() const { return kind == Kind::object; }
   bool is_array() const { return kind == Kind::array; }

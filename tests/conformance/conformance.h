@@ -29,12 +29,12 @@ std::string read_file(const std::filesystem::path& path);         // throws Erro
 std::vector<Json> read_jsonl(const std::filesystem::path& path);  // throws; empty is bad_format
 const Json& member(const Json& object, std::string_view key);     // throws bad_format
 
-__attribute__((weak)) int run_chat(const Args& args);
-__attribute__((weak)) int run_stream(const Args& args);
-__attribute__((weak)) int run_tokenizer(const Args& args);
-__attribute__((weak)) int run_model(const Args& args);
-__attribute__((weak)) int run_file(const Args& args);
-__attribute__((weak)) int run_parse(const Args& args);
+int run_chat(const Args& args);
+int run_stream(const Args& args);
+int run_tokenizer(const Args& args);
+int run_model(const Args& args);
+int run_file(const Args& args);
+int run_parse(const Args& args);
 
 }  // namespace dsv32::conformance
 

@@ -1,0 +1,133 @@
+// What both formats' parsers share: the held-back text, reasoning, content, and what comes after.
+#ifndef DSV32_LIB_TEXT_OUTPUT_PARSER_H_
+#define DSV32_LIB_TEXT_OUTPUT_PARSER_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "dsv32/tool_call_parser.h"
+#include "lib/text/markers.h"
+
+namespace dsv32 {
+
+// The parser waits at a place in the text. step() consumes what is decided there, and nothing that
+// more text could change: that makes the result independent of the split.
+class OutputParser {
+ public:
+  using Events = std::vector<ParseEvent>;
+  using Fault = ParseEvent::Fault;
+  using Kind = ParseEvent::Kind;
+
+  OutputParser(bool in_reasoning, ToolCallParserOptions options);
+  virtual ~OutputParser() = default;
+  virtual std::unique_ptr<OutputParser> clone() const = 0;
+  virtual bool in_tool_call() const = 0;
+
+  Events feed(std::string_view text);
+  Events finish(FinishReason reason);
+  const Message& message() const { return message_; }
+  std::span<const Fault> faults() const { return faults_; }
+
+ protected:
+  OutputParser(const OutputParser&) = default;
+  OutputParser& operator=(const OutputParser&) = delete;
+
+  // What a marker in the text means; the derived parsers' own come after `first_own`.
+  enum : std::uint8_t { end_of_text, end_think, think, bos, eos, dsml, first_own };
+  struct Marker {
+    std::string_view text;
+    int id;
+  };
+  struct Match {
+    std::size_t begin = 0;  // of the marker; or of what must be held back; or the text's end
+    std::size_t size = 0;   // 0: no marker
+    int id = end_of_text;
+  };
+
+  // The derived parser's part. open_block consumes the opener; block_step says if it got on.
+  virtual std::span<const Marker> reasoning_openers() const = 0;
+  virtual std::span<const Marker> content_openers() const = 0;
+  virtual void open_block(const Match& opener) = 0;
+  virtual bool block_step() = 0;
+  virtual void finish_block() = 0;  // the text ends inside
+
+  // The first marker from the parser's place on. hold: stop at what could still become one.
+  Match find(std::span<const Marker> markers, bool hold);
+  bool starts_with(std::string_view text) const { return rest().starts_with(text); }
+  // The rest is a beginning of `text` that could go on.
+  bool may_become(std::string_view text) const {
+    return !last_ && text.starts_with(rest());
+  }
+  std::string_view rest() const { return std::string_view(buffer_).substr(at_); }
+  std::string_view peek(std::size_t size) const { return rest().substr(0, size); }
+  std::string_view peek_to(const Match& match) const { return peek(match.begin - at_); }
+  std::size_t rest_size() const { return buffer_.size() - at_; }
+  std::size_t offset() const { return offset_ + at_; }  // in the output
+  void consume(std::size_t size) { scanned_ = at_ += size; }
+  bool in_block() const { return state_ == State::block; }
+  void leave_block() { state_ = State::after_block; }
+  void end() { state_ = State::after_end; }
+
+  void emit(Kind kind, std::string_view text, Fault fault = Fault::none);
+  void emit_call(Kind kind, std::string_view text, Fault fault = Fault::none);
+  void repaired(Fault fault);
+  // Output that fits no rule: `size` bytes of the rest are consumed. Strict: so is all that follows.
+  void malformed(Fault fault, std::size_t size);
+  void malformed_text(Fault fault, std::string_view text, std::size_t offset);
+
+  void begin_call(std::string name);
+  void append_arguments(std::string_view json);
+  void end_call();
+  void abort_call(Fault fault);
+  bool call_is_open() const { return call_open_; }
+  // A call's size counts from its mark to what is decided, not to what has arrived.
+  void mark_call_begin() { call_limit_ = offset() + options_.max_call_bytes; }
+  bool is_too_long(const Match& match) const { return offset_ + match.begin > call_limit_; }
+  std::string_view peek_to_limit() const;  // whole characters
+  int calls_begun() const { return next_call_; }
+
+  const ToolCallParserOptions options_;
+  bool last_ = false;  // no more text will come
+
+ private:
+  enum class State : std::uint8_t { reasoning, content, block, after_block, after_end, refused };
+
+  void run();
+  bool step();
+  bool text_step(bool reasoning);
+  bool after_block_step();
+  void special(const Match& match, bool reasoning);
+  void take_text(std::size_t size, bool reasoning);
+  void finish_text();
+  void note(Fault fault);
+  void compact();
+
+  State state_;
+  std::string buffer_{};     // text that is not decided yet, from at_ on
+  std::size_t at_ = 0;
+  std::size_t scanned_ = 0;  // no marker of the present set begins before here
+  std::size_t offset_ = 0;   // of buffer_ in the output
+  std::string partial_{};    // an unfinished character
+  bool finished_ = false;
+  bool special_seen_ = false;     // strict: refused at the end, as the reference does
+  bool space_after_block_ = false;
+  bool call_open_ = false;
+  int next_call_ = 0;
+  std::size_t call_limit_ = 0;
+  ToolCall call_{};
+  Message message_{.role = Role::assistant};
+  std::vector<Fault> faults_{};
+  Events events_{};
+};
+
+std::unique_ptr<OutputParser> make_dsml_parser(bool in_reasoning, ToolCallParserOptions options);
+std::unique_ptr<OutputParser> make_v31_parser(bool in_reasoning, ToolCallParserOptions options);
+
+}  // namespace dsv32
+
+#endif  // DSV32_LIB_TEXT_OUTPUT_PARSER_H_

@@ -1,0 +1,49 @@
+// The handle around the format's parser.
+#include "dsv32/tool_call_parser.h"
+
+#include <utility>
+
+#include "lib/base/check.h"
+#include "lib/text/output_parser.h"
+
+namespace dsv32 {
+
+class ToolCallParser::Impl {
+ public:
+  Impl(ChatFormat format, bool in_reasoning, ToolCallParserOptions options)
+      : parser_(format == ChatFormat::v31 ? make_v31_parser(in_reasoning, std::move(options))
+                                          : make_dsml_parser(in_reasoning, std::move(options))) {}
+  Impl(const Impl& other) : parser_(other.parser_->clone()) {}
+  Impl& operator=(const Impl&) = delete;
+  ~Impl() = default;
+
+  OutputParser& parser() { return *parser_; }
+
+ private:
+  std::unique_ptr<OutputParser> parser_;
+};
+
+ToolCallParser::ToolCallParser(ChatFormat format, bool in_reasoning, ToolCallParserOptions options)
+    : impl_(std::make_unique<Impl>(format, in_reasoning, std::move(options))) {}
+ToolCallParser::ToolCallParser(const ToolCallParser& other)
+    : impl_(std::make_unique<Impl>(*other.impl_)) {}
+ToolCallParser::ToolCallParser(ToolCallParser&&) noexcept = default;
+ToolCallParser& ToolCallParser::operator=(ToolCallParser other) noexcept {
+  std::swap(impl_, other.impl_);
+  return *this;
+}
+ToolCallParser::~ToolCallParser() = default;
+
+std::vector<ParseEvent> ToolCallParser::feed(std::string_view text) {
+  return impl_->parser().feed(text);
+}
+std::vector<ParseEvent> ToolCallParser::finish(FinishReason reason) {
+  return impl_->parser().finish(reason);
+}
+const Message& ToolCallParser::message() const& noexcept { return impl_->parser().message(); }
+std::span<const ParseEvent::Fault> ToolCallParser::faults() const& noexcept {
+  return impl_->parser().faults();
+}
+bool ToolCallParser::in_tool_call() const noexcept { return impl_->parser().in_tool_call(); }
+
+}  // namespace dsv32
