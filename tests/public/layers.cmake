@@ -7,7 +7,7 @@ set(allowed_lib/comm "dsv32|lib/base|lib/comm")
 set(allowed_lib/backend "dsv32|lib/base|lib/backend|kernels")
 set(allowed_lib/weights "dsv32|lib/base|lib/backend|lib/weights")
 set(allowed_lib/model "dsv32|lib/base|lib/text|lib/comm|lib/backend|lib/weights|lib/model")
-set(allowed_lib/engine "dsv32|lib/base|lib/model|lib/engine")
+set(allowed_lib/engine "dsv32|lib/base|lib/text|lib/model|lib/engine")
 set(allowed_examples "dsv32|cli")
 
 # Third-party headers: a pattern of files for each.
