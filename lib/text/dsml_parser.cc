@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "dsv32/error.h"
+
 #include "lib/base/json.h"
 #include "lib/text/output_parser.h"
 
@@ -151,11 +152,11 @@ class DsmlParser final : public OutputParser {
   bool refuse(Fault fault);  // this call; what is left of it is raw text
 
   Where where_ = Where::gap;
-  bool implicit_ = false;      // an invoke without its block
-  std::size_t gap_size_ = 0;   // white space since the last tag
-  bool gap_exact_ = false;     // it is one newline
+  bool implicit_ = false;     // an invoke without its block
+  std::size_t gap_size_ = 0;  // white space since the last tag
+  bool gap_exact_ = false;    // it is one newline
   bool is_string_ = false;
-  std::string value_{};        // of a parameter that is no string
+  std::string value_{};  // of a parameter that is no string
   std::set<std::string, std::less<>> keys_{};
   Fault skip_fault_ = Fault::none;
 };
@@ -369,9 +370,9 @@ bool DsmlParser::parameter_tail_step() {
   if (is_too_long(match)) return refuse(Fault::too_long);
   const std::string_view text = peek_to(match);
   const bool exact = text == ">\n";
-  const bool fits = options_.strict ? std::string_view(">\n").starts_with(text)
-                                    : text.empty() || (text[0] == '>' &&
-                                                       skip_space(text.substr(1)).empty());
+  const bool fits = options_.strict
+                        ? std::string_view(">\n").starts_with(text)
+                        : text.empty() || (text[0] == '>' && skip_space(text.substr(1)).empty());
   if (!fits) return refuse(Fault::parameter_format);
   if (match.size == 0) return false;
   if (!exact && (options_.strict || text.empty())) return refuse(Fault::parameter_format);
@@ -441,7 +442,8 @@ void DsmlParser::finish_block() {
   }
 }
 
-// The reference's errors for a text that ends here. Some of these it accepts by accident; we do not.
+// The reference's errors for a text that ends here. Some of these it accepts by accident; we do
+// not.
 void DsmlParser::finish_strict() {
   Fault fault = Fault::call_format;
   switch (where_) {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "dsv32/tool_call_parser.h"
+
 #include "lib/text/markers.h"
 
 namespace dsv32 {
@@ -60,9 +61,7 @@ class OutputParser {
   Match find(std::span<const Marker> markers, bool hold);
   bool starts_with(std::string_view text) const { return rest().starts_with(text); }
   // The rest is a beginning of `text` that could go on.
-  bool may_become(std::string_view text) const {
-    return !last_ && text.starts_with(rest());
-  }
+  bool may_become(std::string_view text) const { return !last_ && text.starts_with(rest()); }
   std::string_view rest() const { return std::string_view(buffer_).substr(at_); }
   std::string_view peek(std::size_t size) const { return rest().substr(0, size); }
   std::string_view peek_to(const Match& match) const { return peek(match.begin - at_); }
@@ -76,7 +75,8 @@ class OutputParser {
   void emit(Kind kind, std::string_view text, Fault fault = Fault::none);
   void emit_call(Kind kind, std::string_view text, Fault fault = Fault::none);
   void repaired(Fault fault);
-  // Output that fits no rule: `size` bytes of the rest are consumed. Strict: so is all that follows.
+  // Output that fits no rule: `size` bytes of the rest are consumed. Strict: so is all that
+  // follows.
   void malformed(Fault fault, std::size_t size);
   void malformed_text(Fault fault, std::string_view text, std::size_t offset);
 
@@ -108,13 +108,13 @@ class OutputParser {
   void compact();
 
   State state_;
-  std::string buffer_{};     // text that is not decided yet, from at_ on
+  std::string buffer_{};  // text that is not decided yet, from at_ on
   std::size_t at_ = 0;
   std::size_t scanned_ = 0;  // no marker of the present set begins before here
   std::size_t offset_ = 0;   // of buffer_ in the output
   std::string partial_{};    // an unfinished character
   bool finished_ = false;
-  bool special_seen_ = false;     // strict: refused at the end, as the reference does
+  bool special_seen_ = false;  // strict: refused at the end, as the reference does
   bool space_after_block_ = false;
   bool call_open_ = false;
   int next_call_ = 0;

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "dsv32/error.h"
+
 #include "lib/base/json.h"
 #include "lib/text/output_parser.h"
 
@@ -31,7 +32,9 @@ class V31Parser final : public OutputParser {
   using OutputParser::OutputParser;
   V31Parser(const V31Parser&) = default;
 
-  std::unique_ptr<OutputParser> clone() const override { return std::make_unique<V31Parser>(*this); }
+  std::unique_ptr<OutputParser> clone() const override {
+    return std::make_unique<V31Parser>(*this);
+  }
   bool in_tool_call() const override { return in_block() && where_ != Where::gap; }
 
  protected:
@@ -85,8 +88,8 @@ bool V31Parser::gap_step() {
   if (!text.empty()) {
     if (options_.strict) return refuse(Fault::call_format);
     const bool blank = kSpace.find(text[0]) != kSpace.npos;
-    const std::size_t size = std::min(
-        text.size(), blank ? text.find_first_not_of(kSpace) : text.find_first_of(kSpace));
+    const std::size_t size =
+        std::min(text.size(), blank ? text.find_first_not_of(kSpace) : text.find_first_of(kSpace));
     if (blank) {
       repaired(Fault::extra_whitespace);
       consume(size);

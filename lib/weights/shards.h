@@ -20,8 +20,9 @@ struct Shards {
 };
 
 // The files that model.safetensors.index.json names; without an index model.safetensors, or else
-// every *.safetensors of the folder. The index may be incomplete: what its files hold counts. It may not contradict them
-// (mismatch), nor name a path. One mapping a file; headers are read on several threads.
+// every *.safetensors of the folder. The index may be incomplete: what its files hold counts. It
+// may not contradict them (mismatch), nor name a path. One mapping a file; headers are read on
+// several threads.
 Shards open_shards(const Folder& folder, FileAccess access);
 
 // One file, or a folder as above.

@@ -95,7 +95,8 @@ std::string check_parse(const Json& row) {
   const Json& want = member(row, "expected");
   std::string fault = compare_text("content", got.message.content, member(want, "content").text);
   if (fault.empty()) {
-    fault = compare_text("reasoning", got.message.reasoning, member(want, "reasoning_content").text);
+    fault =
+        compare_text("reasoning", got.message.reasoning, member(want, "reasoning_content").text);
   }
   return fault.empty() ? compare_calls(got.message.tool_calls, member(want, "tool_calls")) : fault;
 }
@@ -141,8 +142,7 @@ void check_request(const std::filesystem::path& path, Report& report) {
     const Message& message = messages[i];
     if (message.role != Role::assistant || message.reasoning.empty()) continue;
     const auto sent = std::span(messages).first(i + 1);
-    const std::string text =
-        format.render(sent, ThinkingMode::thinking, {.context = i}).text;
+    const std::string text = format.render(sent, ThinkingMode::thinking, {.context = i}).text;
     const Parsed back = parse(ToolCallParser(ChatFormat::v32, true, {.strict = true}), text,
                               every_byte(text), FinishReason::length);
     std::string difference = back.refused ? "refused" : back.broken;
@@ -152,8 +152,8 @@ void check_request(const std::filesystem::path& path, Report& report) {
     if (difference.empty()) {
       difference = compare_text("reasoning", back.message.reasoning, message.reasoning);
     }
-    const auto again = std::vector<Message>{messages.begin(), messages.begin() +
-                                            static_cast<std::ptrdiff_t>(i)};
+    const auto again =
+        std::vector<Message>{messages.begin(), messages.begin() + static_cast<std::ptrdiff_t>(i)};
     if (difference.empty()) {
       std::vector<Message> replaced = again;
       replaced.push_back(back.message);

@@ -15,9 +15,9 @@ bool is_null(const Json* value) { return value == nullptr || value->kind == Json
 // Python's truth: empty lists and objects are false.
 bool is_true(const Json* value) {
   if (is_null(value)) return false;
-  return value->kind != Json::Kind::boolean ? !value->items.empty() || !value->members.empty() ||
-                                                  !value->text.empty()
-                                            : value->boolean;
+  return value->kind != Json::Kind::boolean
+             ? !value->items.empty() || !value->members.empty() || !value->text.empty()
+             : value->boolean;
 }
 
 std::string text_of(const Json* value, std::string_view what) {
@@ -121,30 +121,29 @@ ThinkingMode to_mode(std::string_view word) {
 }
 
 std::string_view fault_name(ParseEvent::Fault fault) {
-  static constexpr std::array<std::string_view, 23> kNames = {
-      "none",
-      "think_not_closed",
-      "think_opened_twice",
-      "block_not_opened",
-      "parameter_not_closed",
-      "extra_whitespace",
-      "invalid_json_value",
-      "special_token_dropped",
-      "special_token_in_content",
-      "special_token_in_reasoning",
-      "thinking_format",
-      "summary_format",
-      "call_format",
-      "missing_token",
-      "name_format",
-      "parameter_format",
-      "duplicate_parameter",
-      "text_after_calls",
-      "text_after_end",
-      "special_token",
-      "unknown_tool",
-      "too_long",
-      "incomplete"};
+  static constexpr std::array<std::string_view, 23> kNames = {"none",
+                                                              "think_not_closed",
+                                                              "think_opened_twice",
+                                                              "block_not_opened",
+                                                              "parameter_not_closed",
+                                                              "extra_whitespace",
+                                                              "invalid_json_value",
+                                                              "special_token_dropped",
+                                                              "special_token_in_content",
+                                                              "special_token_in_reasoning",
+                                                              "thinking_format",
+                                                              "summary_format",
+                                                              "call_format",
+                                                              "missing_token",
+                                                              "name_format",
+                                                              "parameter_format",
+                                                              "duplicate_parameter",
+                                                              "text_after_calls",
+                                                              "text_after_end",
+                                                              "special_token",
+                                                              "unknown_tool",
+                                                              "too_long",
+                                                              "incomplete"};
   return kNames.at(static_cast<std::size_t>(fault));
 }
 
@@ -223,8 +222,8 @@ std::string compare_calls(const std::vector<ToolCall>& got, const Json& want) {
         !text.empty()) {
       return text;
     }
-    if (std::string text = compare_text("arguments", got[i].arguments_json,
-                                        member(function, "arguments").text);
+    if (std::string text =
+            compare_text("arguments", got[i].arguments_json, member(function, "arguments").text);
         !text.empty()) {
       return text;
     }

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "dsv32/tool_call_parser.h"
+
 #include "lib/base/json.h"
 
 namespace dsv32::conformance {
@@ -25,8 +26,8 @@ struct Parsed {
   Message message{};
   std::vector<ParseEvent::Fault> faults{};
   std::vector<ParseEvent> events{};
-  bool refused = false;     // some output fits no rule
-  std::string broken{};     // what the events and the message disagree on; empty: nothing
+  bool refused = false;  // some output fits no rule
+  std::string broken{};  // what the events and the message disagree on; empty: nothing
 };
 
 // Deterministic pseudo-random numbers (SplitMix64).
