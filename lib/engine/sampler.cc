@@ -153,7 +153,8 @@ class Sampler::Impl {
     for (const LogitBias& bias : params_.logit_bias) {
       DSV32_CHECK(static_cast<std::size_t>(bias.token) < work_.size(), invalid_argument,
                   "logit_bias for token {} of {}", bias.token, work_.size());
-      work_[static_cast<std::size_t>(bias.token)] += bias.bias;
+      float& x = work_[static_cast<std::size_t>(bias.token)];
+      x = finite_or_never(x + bias.bias);
     }
     const bool penalties = params_.repetition_penalty != 1.0f || params_.presence_penalty != 0.0f ||
                            params_.frequency_penalty != 0.0f;
@@ -161,11 +162,16 @@ class Sampler::Impl {
     for (const auto& [token, count] : seen_) {
       if (token < 0 || static_cast<std::size_t>(token) >= work_.size()) continue;
       float& x = work_[static_cast<std::size_t>(token)];
+      if (x == kNever) continue;
       x = x > 0 ? x / params_.repetition_penalty : x * params_.repetition_penalty;
       if (count == 0) continue;  // prompt only
       x -= params_.frequency_penalty * static_cast<float>(count) + params_.presence_penalty;
+      x = std::clamp(x, std::numeric_limits<float>::lowest(), std::numeric_limits<float>::max());
     }
   }
+
+  // Finite parts may have an infinite sum; only -infinity means something.
+  static float finite_or_never(float x) { return std::min(x, std::numeric_limits<float>::max()); }
 
   TokenId draw(float best) {
     candidates_.clear();

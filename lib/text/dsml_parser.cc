@@ -148,6 +148,7 @@ class DsmlParser final : public OutputParser {
   std::optional<std::string_view> parameter_key(std::string_view text) const;
   bool open_parameter(std::string_view key, bool is_string);
   void take_value(std::string_view text);
+  std::size_t fitting_tail(std::string_view text) const;
   void close_parameter();
   bool refuse(Fault fault);  // this call; what is left of it is raw text
 
@@ -367,18 +368,24 @@ void DsmlParser::close_parameter() {
 
 bool DsmlParser::parameter_tail_step() {
   const Match match = find(tags(), !last_);
-  if (is_too_long(match)) return refuse(Fault::too_long);
   const std::string_view text = peek_to(match);
-  const bool exact = text == ">\n";
-  const bool fits = options_.strict
-                        ? std::string_view(">\n").starts_with(text)
-                        : text.empty() || (text[0] == '>' && skip_space(text.substr(1)).empty());
-  if (!fits) return refuse(Fault::parameter_format);
+  const std::size_t fits = fitting_tail(text);
+  // The first byte that decides, decides: not how much has arrived behind it.
+  if (is_too_long({.begin = match.begin - text.size() + fits})) return refuse(Fault::too_long);
+  if (fits < text.size()) return refuse(Fault::parameter_format);
   if (match.size == 0) return false;
+  const bool exact = text == ">\n";
   if (!exact && (options_.strict || text.empty())) return refuse(Fault::parameter_format);
   if (!exact) repaired(Fault::extra_whitespace);
   consume(text.size());
   return enter_tag(match.id);
+}
+
+// Bytes of `text` that may stand behind a parameter: `>` and a newline, or (lenient) any space.
+std::size_t DsmlParser::fitting_tail(std::string_view text) const {
+  if (!text.starts_with('>')) return 0;
+  if (options_.strict) return text.starts_with(">\n") ? 2 : 1;
+  return text.size() - skip_space(text.substr(1)).size();
 }
 
 bool DsmlParser::invoke_tail_step() {

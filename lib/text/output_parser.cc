@@ -176,18 +176,21 @@ bool OutputParser::after_block_step() {
   for (const Marker& opener : openers) markers[count++] = opener;
   markers[count++] = {markers::kEos, eos};
   const Match match = find(std::span(markers).first(count), !last_);
-  const std::size_t size = match.begin - at_;
-  if (size > 0 && is_blank(peek(size))) {
-    if (!std::exchange(space_after_block_, true)) repaired(Fault::extra_whitespace);
-    consume(size);
-  } else if (size > 0) {
-    malformed(Fault::text_after_calls, size);
+  const std::string_view text = peek_to(match);
+  if (!text.empty()) {
+    // Space or not, a run at a time: the outcome must not depend on what came together.
+    const bool blank = kSpace.find(text[0]) != kSpace.npos;
+    const std::size_t end = blank ? text.find_first_not_of(kSpace) : text.find_first_of(kSpace);
+    const std::size_t size = std::min(text.size(), end);
+    if (!blank) {
+      malformed(Fault::text_after_calls, size);
+    } else {
+      if (!std::exchange(space_after_block_, true)) repaired(Fault::extra_whitespace);
+      consume(size);
+    }
+    return true;
   }
-  if (match.size == 0) {
-    if (last_ && rest_size() > 0) malformed(Fault::text_after_calls, rest_size());
-    return false;
-  }
-  if (match.id == eos) return true;
+  if (match.size == 0) return false;
   if (!std::exchange(space_after_block_, true)) repaired(Fault::extra_whitespace);
   state_ = State::block;
   open_block(match);

@@ -64,6 +64,7 @@ class V31Parser final : public OutputParser {
   bool refuse(Fault fault);
 
   Where where_ = Where::gap;
+  bool in_space_ = false;  // of which the first part was reported
   std::string arguments_{};
   Fault skip_fault_ = Fault::none;
 };
@@ -91,13 +92,15 @@ bool V31Parser::gap_step() {
     const std::size_t size =
         std::min(text.size(), blank ? text.find_first_not_of(kSpace) : text.find_first_of(kSpace));
     if (blank) {
-      repaired(Fault::extra_whitespace);
+      if (!in_space_) repaired(Fault::extra_whitespace);
       consume(size);
     } else {
       malformed(Fault::call_format, size);
     }
+    in_space_ = blank;
     return true;
   }
+  if (match.size > 0) in_space_ = false;
   switch (match.id) {
     case end_of_text:
       return false;

@@ -107,7 +107,7 @@ void Binder::mark(const TensorInfo* tensor) {
   used_[static_cast<std::size_t>(tensor - shards_.tensors.data())] = true;
 }
 
-const TensorInfo* Binder::require(const std::string& name, std::vector<std::int64_t> shape,
+const TensorInfo* Binder::require(const std::string& name, const std::vector<std::int64_t>& shape,
                                   std::initializer_list<const char*> dtypes) {
   const TensorInfo* tensor = shards_.find(name);
   if (!tensor) {

@@ -38,7 +38,7 @@ class Binder {
   MoeWeights moe(const std::string& prefix);
   void fused_experts(const std::string& prefix, MoeWeights& out);
 
-  const TensorInfo* require(const std::string& name, std::vector<std::int64_t> shape,
+  const TensorInfo* require(const std::string& name, const std::vector<std::int64_t>& shape,
                             std::initializer_list<const char*> dtypes);
   Linear matrix(const std::string& name, std::int64_t rows, std::int64_t cols);
   Linear plain_matrix(const std::string& name, std::int64_t rows, std::int64_t cols);

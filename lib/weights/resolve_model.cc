@@ -24,7 +24,7 @@ bool is_hub_name(std::string_view name) {
 // The snapshot of `revision` (a branch, a tag, or a commit) in a hub cache; empty if absent.
 fs::path snapshot(const fs::path& repo, const std::string& revision) {
   std::error_code error;
-  const fs::path direct = repo / "snapshots" / revision;
+  fs::path direct = repo / "snapshots" / revision;
   if (fs::is_directory(direct, error)) return direct;
   if (!fs::is_regular_file(repo / "refs" / revision, error)) return {};
   std::string commit = read_text(Folder(repo / "refs"), revision, 256);
@@ -39,7 +39,7 @@ fs::path snapshot(const fs::path& repo, const std::string& revision) {
 fs::path resolve_model(std::string_view name, const fs::path& hub) {
   constexpr std::string_view kScheme = "hf://";
   std::error_code error;
-  const fs::path typed(name);
+  fs::path typed(name);
   if (fs::is_directory(typed, error)) return typed;
   if (fs::is_regular_file(typed, error)) return typed.has_parent_path() ? typed.parent_path() : ".";
   if (name.starts_with(kScheme)) name.remove_prefix(kScheme.size());
@@ -52,7 +52,7 @@ fs::path resolve_model(std::string_view name, const fs::path& hub) {
   const std::string revision(at == std::string_view::npos ? "main" : name.substr(at + 1));
   DSV32_CHECK(is_hub_name(org) && is_hub_name(repo) && is_hub_name(revision), not_found,
               "{} is no folder, no file, and no org/name[@revision]", quote(typed.string()));
-  const fs::path folder = snapshot(hub / fmt::format("models--{}--{}", org, repo), revision);
+  fs::path folder = snapshot(hub / fmt::format("models--{}--{}", org, repo), revision);
   DSV32_CHECK(!folder.empty(), not_found,
               "{}/{} at {} is not in {}; get it with: hf download {}/{} --revision {}", org, repo,
               revision, quote(hub.string()), org, repo, revision);

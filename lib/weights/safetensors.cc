@@ -125,6 +125,7 @@ std::uint64_t tensor_bytes(const TensorInfo& info, std::string_view what) {
 // Sorted by their begin, the ranges must tile [0, size) exactly.
 void check_layout(const std::vector<Entry>& entries, std::uint64_t size, std::string_view what) {
   std::vector<const Entry*> order;
+  order.reserve(entries.size());
   for (const Entry& entry : entries) order.push_back(&entry);
   std::sort(order.begin(), order.end(), [](const Entry* a, const Entry* b) {
     return std::pair(a->begin, a->end) < std::pair(b->begin, b->end);
