@@ -10,8 +10,8 @@ namespace dsv32 {
 enum class CharClass : std::uint8_t { other, letter_or_mark, punctuation_or_symbol, number, space };
 
 inline constexpr std::size_t kUnicodeBlockSize = 128;
-extern const std::uint8_t kUnicodeBlock[];
-extern const std::uint8_t kUnicodeClass[];
+extern const std::uint8_t kUnicodeBlock[];  // NOLINT(readability-identifier-naming)
+extern const std::uint8_t kUnicodeClass[];  // NOLINT(readability-identifier-naming)
 
 // `code` up to 0x10FFFF.
 inline CharClass char_class(char32_t code) {

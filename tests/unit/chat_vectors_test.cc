@@ -14,6 +14,14 @@ TEST_CASE("official requests render to the official prompts, and their answers c
                                kFolder + "test_input_search_wo_date.json"}) == 0);
 }
 
+TEST_CASE("prompts and parses equal the reference's") {
+  CHECK(conformance::run_chat({kFolder + "public.jsonl", kFolder + "v31_public.jsonl"}) == 0);
+}
+
+TEST_CASE("what models get wrong is mended or refused, alike in every split") {
+  CHECK(conformance::run_stream({kFolder + "stream_cases.jsonl"}) == 0);
+}
+
 // The answers of a request, as the model would have written them.
 std::vector<std::string> official_outputs(const std::string& name) {
   const Json request = parse_json(conformance::read_file(kFolder + name), name);

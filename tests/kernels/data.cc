@@ -1,0 +1,40 @@
+#include "tests/kernels/data.h"
+
+#include "kernels/numbers.h"
+
+namespace dsv32::test {
+
+Bytes Data::stored(const std::vector<float>& from, ValueType type) {
+  Bytes out(from.size() * static_cast<std::size_t>(bytes_of(type)));
+  for (std::size_t i = 0; i < from.size(); ++i) {
+    if (type == ValueType::f32) std::memcpy(out.data() + 4 * i, &from[i], 4);
+    if (type == ValueType::e4m3) out[i] = static_cast<std::byte>(kernels::to_e4m3(from[i]));
+    if (type == ValueType::bf16) {
+      const std::uint16_t bits = kernels::to_bf16(from[i]);
+      std::memcpy(out.data() + 2 * i, &bits, 2);
+    }
+    if (type == ValueType::f16) {  // multiples of 2^-10 below 2 are exact
+      const auto half = static_cast<_Float16>(from[i]);
+      std::memcpy(out.data() + 2 * i, &half, 2);
+    }
+  }
+  return out;
+}
+
+std::vector<double> read(const Bytes& data, ValueType type) {
+  std::vector<double> out;
+  for (std::size_t i = 0; i < data.size(); i += static_cast<std::size_t>(bytes_of(type))) {
+    float x = 0.0f;
+    std::uint16_t half = 0;
+    if (type == ValueType::f32) std::memcpy(&x, &data[i], 4);
+    if (type == ValueType::e4m3) x = kernels::from_e4m3(static_cast<std::uint8_t>(data[i]));
+    if (type == ValueType::bf16 || type == ValueType::f16) {
+      std::memcpy(&half, &data[i], 2);
+      x = type == ValueType::bf16 ? kernels::from_bf16(half) : kernels::from_f16(half);
+    }
+    out.push_back(static_cast<double>(x));
+  }
+  return out;
+}
+
+}  // namespace dsv32::test

@@ -1,0 +1,87 @@
+// Inputs for kernel tests: deterministic, of any dtype, at odd widths.
+#ifndef DSV32_TESTS_KERNELS_DATA_H_
+#define DSV32_TESTS_KERNELS_DATA_H_
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <random>
+#include <vector>
+
+#include "lib/base/floats.h"
+#include "tests/support/catch.h"
+
+#include "kernels/cpu/table.h"
+
+namespace dsv32::test {
+
+using kernels::ValueType;
+using Bytes = std::vector<std::byte>;
+
+class Data {
+ public:
+  explicit Data(unsigned seed) : engine_(seed) {}
+
+  int integer(int low, int high) { return std::uniform_int_distribution<int>(low, high)(engine_); }
+  std::vector<float> floats(std::int64_t n, float scale = 1.0f) {
+    std::normal_distribution<float> normal(0.0f, scale);
+    std::vector<float> out(static_cast<std::size_t>(n));
+    for (float& x : out) x = normal(engine_);
+    return out;
+  }
+  Bytes values(std::int64_t n, ValueType type, float scale = 1.0f) {
+    return stored(floats(n, scale), type);
+  }
+  static Bytes stored(const std::vector<float>& from, ValueType type);
+  // Cosines, then sines, of `n` rows.
+  std::vector<float> rope(int rows, int dim) {
+    std::vector<float> out;
+    for (int t = 0; t < rows; ++t) {
+      std::vector<float> angle = floats(dim / 2, 2.0f);
+      for (const float a : angle) out.push_back(std::cos(a));
+      for (const float a : angle) out.push_back(std::sin(a));
+    }
+    return out;
+  }
+
+ private:
+  std::mt19937 engine_;
+};
+
+inline int bytes_of(ValueType type) {
+  return type == ValueType::f32 ? 4 : type == ValueType::e4m3 ? 1 : 2;
+}
+
+// Values as doubles.
+std::vector<double> read(const Bytes& data, ValueType type);
+
+// Largest |x - y| over the largest |y|: the measure of every tolerance here.
+inline double deviation(const std::vector<double>& x, const std::vector<double>& y) {
+  REQUIRE(x.size() == y.size());
+  double worst = 0.0, size = 1e-30;
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    worst = std::max(worst, std::fabs(x[i] - y[i]));
+    size = std::max(size, std::fabs(y[i]));
+  }
+  return worst / size;
+}
+
+// Rounding of the last step, and the order of sums before it.
+inline double tolerance(ValueType type) { return type == ValueType::f32 ? 2e-6 : 8e-3; }
+
+// Runs `body(tested, reference)` for every table that this machine can run.
+template <class Body>
+void for_tables(Body&& body) {
+  const kernels::CpuTables tables = kernels::runnable_cpu_tables();
+  const kernels::CpuKernels& reference = *tables.tables[tables.count - 1];
+  REQUIRE(std::strcmp(reference.name, "reference") == 0);
+  for (int i = 0; i + 1 < tables.count; ++i) {
+    INFO("table " << tables.tables[i]->name);
+    body(*tables.tables[i], reference);
+  }
+}
+
+}  // namespace dsv32::test
+
+#endif  // DSV32_TESTS_KERNELS_DATA_H_

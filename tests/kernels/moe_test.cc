@@ -1,0 +1,72 @@
+// Topic moe: the gate's choice is exact, its weights and the combination close.
+#include "tests/kernels/data.h"
+
+namespace dsv32::test {
+namespace {
+
+using kernels::CpuKernels;
+
+TEST_CASE("moe_gate chooses and weighs as its twin") {
+  Data data(4);
+  for_tables([&](const CpuKernels& table, const CpuKernels& reference) {
+    for (int round = 0; round < 60; ++round) {
+      const int groups = 1 << data.integer(0, 3), size = data.integer(2, 9);
+      const int experts = groups * size, kept = data.integer(1, groups);
+      const int top = data.integer(1, kept * size), tokens = data.integer(1, 9);
+      const auto scores = data.floats(tokens * experts, 2.0f), bias = data.floats(experts, 0.3f);
+      const bool norm = round % 2 == 0;
+      const auto run = [&](const CpuKernels& kernel, std::vector<std::int32_t>& ids) {
+        ids.assign(static_cast<std::size_t>(tokens * top), -1);
+        std::vector<float> weights(ids.size()), scratch(static_cast<std::size_t>(experts + groups));
+        kernel.moe_gate({.scores = scores.data(),
+                         .bias = bias.data(),
+                         .ids = ids.data(),
+                         .weights = weights.data(),
+                         .scratch = scratch.data(),
+                         .num_tokens = tokens,
+                         .num_experts = experts,
+                         .n_group = groups,
+                         .topk_group = kept,
+                         .top = top,
+                         .routed_scaling_factor = 2.5f,
+                         .norm_topk_prob = norm});
+        return std::vector<double>(weights.begin(), weights.end());
+      };
+      std::vector<std::int32_t> ids, twin_ids;
+      const auto weights = run(table, ids), twin_weights = run(reference, twin_ids);
+      REQUIRE(ids == twin_ids);
+      CHECK(deviation(weights, twin_weights) < 2e-6);
+    }
+  });
+}
+
+TEST_CASE("moe_combine equals its twin") {
+  Data data(5);
+  for_tables([&](const CpuKernels& table, const CpuKernels& reference) {
+    for (const ValueType type : {ValueType::f32, ValueType::bf16}) {
+      const int tokens = 5, top = 3, cols = 37;
+      const Bytes x = data.values(tokens * top * cols, type),
+                  shared = data.values(tokens * cols, type);
+      const auto weights = data.floats(tokens * top);
+      std::vector<std::int32_t> rows;
+      for (int i = 0; i < tokens * top; ++i) rows.push_back(i * 7 % (tokens * top));
+      const auto run = [&](const CpuKernels& kernel) {
+        Bytes out(shared.size());
+        kernel.moe_combine({.x = x.data(),
+                            .rows = rows.data(),
+                            .weights = weights.data(),
+                            .shared = shared.data(),
+                            .out = out.data(),
+                            .type = type,
+                            .num_tokens = tokens,
+                            .top = top,
+                            .cols = cols});
+        return read(out, type);
+      };
+      CHECK(deviation(run(table), run(reference)) < tolerance(type));
+    }
+  });
+}
+
+}  // namespace
+}  // namespace dsv32::test
