@@ -1,0 +1,144 @@
+// Topic mla: the whole absorbed path, step by step, against the double-precision twins.
+#include "tests/kernels/data.h"
+
+namespace dsv32::test {
+namespace {
+
+using kernels::CacheLayout;
+using kernels::CpuKernels;
+using kernels::kPageSize;
+using kernels::Matrix;
+
+struct Case {
+  CacheLayout layout;
+  ValueType type;
+  int heads, nope, v;
+};
+
+Bytes store(const CpuKernels& kernel, const Case& c, const Bytes& kv,
+            const std::vector<float>& gain, const std::vector<float>& rope,
+            const std::vector<std::int32_t>& slots, int slot_count) {
+  Bytes latent(static_cast<std::size_t>(slot_count * c.layout.latent_record()));
+  kernel.mla_store({.kv = kv.data(),
+                    .gain = gain.data(),
+                    .rope = rope.data(),
+                    .slots = slots.data(),
+                    .latent = latent.data(),
+                    .layout = c.layout,
+                    .type = c.type,
+                    .pow2 = true,
+                    .num_tokens = static_cast<int>(slots.size())});
+  return latent;
+}
+
+void check_attention(Data& data, const CpuKernels& table, const CpuKernels& reference,
+                     const Case& c) {
+  const int latent = c.layout.latent, rope = c.layout.rope, tokens = 150, queries = 3;
+  const Bytes kv = data.values(tokens * (latent + rope), c.type, 2.0f);
+  const auto gain = data.floats(latent), key_rope = data.rope(tokens, rope);
+  std::vector<std::int32_t> slots;
+  for (int t = 0; t < tokens; ++t) slots.push_back((t + 77) % (3 * kPageSize));
+  const Bytes cache = store(table, c, kv, gain, key_rope, slots, 3 * kPageSize);
+  if (c.layout.format == CacheLayout::Format::f32) {
+    const Bytes twin = store(reference, c, kv, gain, key_rope, slots, 3 * kPageSize);
+    CHECK(deviation(read(cache, ValueType::f32), read(twin, ValueType::f32)) < 2e-6);
+  }
+
+  const Bytes kv_b_data = data.values(c.heads * (c.nope + c.v) * latent, c.type, 0.2f);
+  const Matrix kv_b{.data = kv_b_data.data(),
+                    .type = c.type,
+                    .stride = latent,
+                    .scale = nullptr,
+                    .e8m0 = false,
+                    .scale_stride = 0};
+  const Bytes q = data.values(queries * c.heads * (c.nope + rope), c.type);
+  const auto query_rope = data.rope(queries, rope);
+  const auto absorb = [&](const CpuKernels& kernel) {
+    Bytes out(static_cast<std::size_t>(queries * c.heads * (latent + rope) * bytes_of(c.type)));
+    kernel.mla_absorb({.kv_b = kv_b,
+                       .q = q.data(),
+                       .rope = query_rope.data(),
+                       .q_latent = out.data(),
+                       .type = c.type,
+                       .num_tokens = queries,
+                       .num_heads = c.heads,
+                       .nope = c.nope,
+                       .rope_dim = rope,
+                       .v = c.v,
+                       .latent = latent,
+                       .first_head = 0,
+                       .last_head = c.heads});
+    return out;
+  };
+  const Bytes q_latent = absorb(table);
+  CHECK(deviation(read(q_latent, c.type), read(absorb(reference), c.type)) < tolerance(c.type));
+
+  const int top = 100;  // more than a group; the last list is short, one is empty
+  std::vector<std::int32_t> indices(static_cast<std::size_t>(queries * top), -1);
+  for (int i = 0; i < top; ++i)
+    indices[static_cast<std::size_t>(i)] = slots[static_cast<std::size_t>(i)];
+  for (int i = 0; i < 7; ++i)
+    indices[static_cast<std::size_t>(top + i)] = slots[static_cast<std::size_t>(20 * i)];
+  const auto attend = [&](const CpuKernels& kernel) {
+    Bytes out(static_cast<std::size_t>(queries * c.heads * latent * bytes_of(c.type)));
+    std::vector<float> scratch(
+        static_cast<std::size_t>(kernels::sparse_mla_scratch(c.layout, c.heads)));
+    kernel.sparse_mla({.q = q_latent.data(),
+                       .latent = cache.data(),
+                       .indices = indices.data(),
+                       .out = out.data(),
+                       .scratch = scratch.data(),
+                       .layout = c.layout,
+                       .type = c.type,
+                       .num_tokens = queries,
+                       .num_heads = c.heads,
+                       .top_k = top,
+                       .first_head = 0,
+                       .last_head = c.heads,
+                       .scale = 0.11f});
+    return out;
+  };
+  const Bytes out_latent = attend(table);
+  const auto values = read(out_latent, c.type);
+  CHECK(deviation(values, read(attend(reference), c.type)) < 3 * tolerance(c.type));
+  for (std::size_t i = values.size() / queries * 2; i < values.size(); ++i) {
+    REQUIRE(values[i] == 0.0);  // no key, no value
+  }
+
+  const auto expand = [&](const CpuKernels& kernel) {
+    Bytes out(static_cast<std::size_t>(queries * c.heads * c.v * bytes_of(c.type)));
+    kernel.mla_expand({.kv_b = kv_b,
+                       .out_latent = out_latent.data(),
+                       .out = out.data(),
+                       .type = c.type,
+                       .num_tokens = queries,
+                       .num_heads = c.heads,
+                       .nope = c.nope,
+                       .v = c.v,
+                       .latent = latent,
+                       .first_head = 0,
+                       .last_head = c.heads});
+    return read(out, c.type);
+  };
+  CHECK(deviation(expand(table), expand(reference)) < tolerance(c.type));
+}
+
+TEST_CASE("MLA equals its twins in every cache format") {
+  using Format = CacheLayout::Format;
+  Data data(21);
+  for_tables([&](const CpuKernels& table, const CpuKernels& reference) {
+    for (const auto& [format, type] :
+         {std::pair{Format::f32, ValueType::f32}, std::pair{Format::bf16, ValueType::bf16},
+          std::pair{Format::fp8, ValueType::bf16}}) {
+      for (const int latent : {32, 128, 160, 512}) {
+        INFO("format " << static_cast<int>(format) << ", latent " << latent);
+        check_attention(
+            data, table, reference,
+            {.layout = {format, latent, 16, 0}, .type = type, .heads = 3, .nope = 24, .v = 20});
+      }
+    }
+  });
+}
+
+}  // namespace
+}  // namespace dsv32::test
