@@ -137,7 +137,7 @@ void read_quantization(const Fields& f, ModelConfig& c) {
   const std::string method = q.text("quant_method", "fp8"), format = q.text("fmt", "e4m3");
   const std::string scheme = q.text("activation_scheme", "dynamic");
   DSV32_CHECK(method == "fp8" && format == "e4m3" && scheme == "dynamic", unsupported,
-              "{}: quantization {} {} {} is not supported, only fp8 e4m3 dynamic", kFile,
+              "{}: quant_method {}, fmt {}, activation_scheme {}: only fp8, e4m3, dynamic", kFile,
               quote(method), quote(format), quote(scheme));
   const Json& size = q.get("weight_block_size");
   const bool square = size.is_array() && size.items.size() == 2 &&

@@ -10,15 +10,15 @@ using conformance::Parsed;
 const std::string kFolder = std::string(DSV32_SOURCE_DIR) + "/tests/golden/chat/";
 
 TEST_CASE("official requests render to the official prompts, and their answers come back") {
-  CHECK(conformance::run_chat({kFolder + "test_input.json",
-                               kFolder + "test_input_search_wo_date.json"}) == 0);
+  CHECK(conformance::run_chat(
+            {kFolder + "test_input.json", kFolder + "test_input_search_wo_date.json"}) == 0);
 }
 
 TEST_CASE("prompts and parses equal the reference's") {
   CHECK(conformance::run_chat({kFolder + "public.jsonl", kFolder + "v31_public.jsonl"}) == 0);
 }
 
-TEST_CASE("what models get wrong is mended or refused, alike in every split") {
+TEST_CASE("what models get wrong is mended or refused alike in every split") {
   CHECK(conformance::run_stream({kFolder + "stream_cases.jsonl"}) == 0);
 }
 
@@ -29,10 +29,10 @@ std::vector<std::string> official_outputs(const std::string& name) {
   std::vector<std::string> outputs;
   for (std::size_t i = 0; i < messages.size(); ++i) {
     if (messages[i].role != Role::assistant || messages[i].reasoning.empty()) continue;
-    outputs.push_back(ChatTemplate()
-                          .render(std::span(messages).first(i + 1), ThinkingMode::thinking,
-                                  {.context = i})
-                          .text);
+    outputs.push_back(
+        ChatTemplate()
+            .render(std::span(messages).first(i + 1), ThinkingMode::thinking, {.context = i})
+            .text);
   }
   REQUIRE(!outputs.empty());
   return outputs;
@@ -54,7 +54,7 @@ TEST_CASE("official outputs parse alike when cut at any byte") {
   }
 }
 
-TEST_CASE("official outputs parse alike in 10,000 random splits") {
+TEST_CASE("official outputs parse alike in ten thousand random splits") {
   const std::vector<std::string> outputs = official_outputs("test_input.json");
   conformance::Random random{7};
   std::size_t differ = 0;
