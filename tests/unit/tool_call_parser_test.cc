@@ -41,8 +41,9 @@ bool has(const Parsed& parsed, Fault fault) {
 TEST_CASE("PA-03 output that ends anywhere hands out whole calls only") {
   const std::string text = "x" + kOpen + invoke("f", parameter("a", "1")) +
                            invoke("g", parameter("b", "2", false)) + kClose;
-  const std::size_t first =
-      text.find("</｜DSML｜invoke>") + std::string("</｜DSML｜invoke>").size();
+  const std::string close = "</｜DSML｜invoke>";
+  const std::size_t first = text.find(close) + close.size();
+  const std::size_t second = text.rfind(close) + close.size();
   for (std::size_t size = 0; size <= text.size(); ++size) {
     const Parsed got = parse(text.substr(0, size), FinishReason::length);
     CHECK(got.message.tool_calls.size() == (size < first ? 0 : size < second ? 1 : 2));
