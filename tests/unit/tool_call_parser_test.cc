@@ -47,7 +47,7 @@ TEST_CASE("PA-03 output that ends anywhere hands out whole calls only") {
   for (std::size_t size = 0; size <= text.size(); ++size) {
     const Parsed got = parse(text.substr(0, size), FinishReason::length);
     CHECK(got.message.tool_calls.size() == (size < first ? 0 : size < second ? 1 : 2));
-    CHECK(got.message.content.find("DSML") == std::string::npos);
+    CHECK(got.message.content.find("｜DSML｜") == std::string::npos);
     for (const ToolCall& call : got.message.tool_calls) {
       CHECK(parse_json(call.arguments_json, "arguments").is_object());
     }
