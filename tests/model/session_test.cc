@@ -1,0 +1,270 @@
+// Sessions: the state law on random schedules, forks, capacity, cancellation, misuse.
+#include "dsv32/session.h"
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "tests/conformance/messages.h"
+#include "tests/support/catch.h"
+
+namespace dsv32::test {
+namespace {
+
+using Tokens = std::vector<TokenId>;
+using Bits = std::vector<float>;
+
+std::string golden(const std::string& name) {
+  return std::string(DSV32_SOURCE_DIR) + "/tests/golden/model/" + name;
+}
+
+Model load(const std::string& name, Numerics numerics, std::size_t cache_tokens = 4096,
+           int batch = 96, int threads = 1) {
+  LoadOptions options;
+  options.numerics = numerics;
+  options.kv_cache_tokens = cache_tokens;
+  options.max_batch_tokens = batch;
+  options.backend.num_threads = threads;
+  return Model::load(golden(name), options);
+}
+
+Tokens random_tokens(conformance::Random& random, const Model& model, std::size_t n) {
+  Tokens tokens;
+  const auto vocab = static_cast<std::size_t>(model.config().vocab_size);
+  for (std::size_t i = 0; i < n; ++i) tokens.push_back(static_cast<TokenId>(random.below(vocab)));
+  return tokens;
+}
+
+Bits copy(std::span<const float> logits) { return {logits.begin(), logits.end()}; }
+bool equal(const Bits& x, std::span<const float> y) {
+  return x.size() == y.size() && std::memcmp(x.data(), y.data(), x.size() * sizeof(float)) == 0;
+}
+
+// Logits after each prefix, from a session that is fed one token at a time.
+std::vector<Bits> one_by_one(const Model& model, const Tokens& tokens) {
+  Session session(model);
+  std::vector<Bits> rows;
+  for (const TokenId token : tokens) rows.push_back(copy(session.append(token)));
+  return rows;
+}
+
+// Sessions that append, truncate, fork, sync and interleave at random: after every step the logits
+// are those of the same tokens fed one by one.
+void check_schedules(const Model& model, const Model& other, std::uint64_t seed) {
+  conformance::Random random{seed};
+  const Tokens text = random_tokens(random, model, 150);  // well beyond index_topk
+  const std::vector<Bits> want = one_by_one(model, text);
+  std::vector<std::unique_ptr<Session>> sessions;
+  sessions.push_back(std::make_unique<Session>(model));
+  sessions.push_back(std::make_unique<Session>(other));
+  std::size_t compared = 0, wrong = 0;
+  for (int step = 0; step < 120; ++step) {
+    Session& session = *sessions[random.below(sessions.size())];
+    const std::size_t length = session.tokens().size();
+    switch (random.below(5)) {
+      case 0:
+        session.truncate(random.below(length + 1));
+        break;
+      case 1:
+        if (sessions.size() < 5) sessions.push_back(std::make_unique<Session>(session.fork()));
+        break;
+      case 2:
+        if (sessions.size() > 2) sessions.pop_back();
+        break;
+      case 3: {
+        const std::size_t to = 1 + random.below(text.size());
+        wrong += equal(want[to - 1], session.sync(std::span(text).first(to))) ? 0 : 1;
+        ++compared;
+        break;
+      }
+      default: {
+        if (length == text.size()) break;
+        const std::size_t n = 1 + random.below(std::min<std::size_t>(text.size() - length, 70));
+        const auto logits = session.append(std::span(text).subspan(length, n));
+        wrong += equal(want[length + n - 1], logits) ? 0 : 1;
+        ++compared;
+      }
+    }
+  }
+  CHECK(compared > 20);
+  CHECK(wrong == 0);
+}
+
+TEST_CASE("the state law holds on random schedules") {
+  for (const char* name : {"fp8", "fp8-odd-scales", "bf16", "v3-dense"}) {
+    for (const Numerics numerics : {Numerics::native, Numerics::exact}) {
+      const Model one = load(name, numerics), three = load(name, numerics, 4096, 17, 3);
+      INFO(name);
+      REQUIRE((one.config().index_topk == 0 || one.config().index_topk < 100));
+      for (std::uint64_t seed = 1; seed <= 4; ++seed) check_schedules(one, three, seed);
+    }
+  }
+}
+
+TEST_CASE("every session has the tokens that it was given") {
+  const Model model = load("fp8", Numerics::native);
+  conformance::Random random{3};
+  const Tokens text = random_tokens(random, model, 100);
+  Session session(model);
+  session.append(text);
+  CHECK(std::ranges::equal(session.tokens(), text));
+  session.truncate(1000);
+  CHECK(session.tokens().size() == 100);
+  Tokens changed = text;
+  changed[60] = (changed[60] + 1) % model.config().vocab_size;
+  session.sync(changed);
+  CHECK(session.last_reuse().matched == 60);
+  CHECK(session.last_reuse().first_difference == 60);
+  session.sync(changed);
+  CHECK(session.last_reuse().matched == 100);  // nothing is run: the logits are still there
+}
+
+TEST_CASE("SE-03 forks share pages and give all of them back") {
+  const Model model = load("fp8", Numerics::native, 64 * 12);
+  conformance::Random random{5};
+  const Tokens text = random_tokens(random, model, 200);
+  for (int round = 0; round < 20; ++round) {
+    Session session(model);
+    session.append(text);  // 4 pages of 12
+    std::vector<Session> forks;
+    for (int i = 0; i < 50; ++i) {
+      forks.push_back(i % 2 == 0 || forks.empty() ? session.fork()
+                                                  : forks[random.below(forks.size())].fork());
+    }
+    for (std::size_t i = 0; i < 5; ++i) forks[i].append(text[i]);  // one page of their own each
+    while (!forks.empty()) {
+      const std::size_t i = random.below(forks.size());
+      std::swap(forks[i], forks.back());
+      forks.pop_back();
+    }
+  }
+  Session whole(model);  // all pages are free again
+  CHECK_NOTHROW(whole.append(random_tokens(random, model, 64 * 12)));
+}
+
+TEST_CASE("a full page pool throws, and leaves the session as it was") {
+  const Model model = load("fp8", Numerics::native, 64 * 3);
+  conformance::Random random{6};
+  const Tokens text = random_tokens(random, model, 300);
+  const std::vector<Bits> want = one_by_one(model, {text.begin(), text.begin() + 101});
+  Session session(model);
+  session.append(std::span(text).first(100));
+  check_error(ErrorCode::capacity, "", [&] { session.append(std::span(text).subspan(100)); });
+  CHECK(session.tokens().size() == 100);
+  CHECK(equal(want[100], session.append(text[100])));
+}
+
+TEST_CASE("SA-13 SE-23 tokens and lengths out of range") {
+  const Model model = load("fp8", Numerics::native);
+  Session session(model);
+  const int vocab = model.config().vocab_size;
+  for (const TokenId token : {-1, vocab, std::numeric_limits<TokenId>::min()}) {
+    check_error(ErrorCode::invalid_argument, "token", [&] { session.append(token); });
+  }
+  check_error(ErrorCode::invalid_argument, "", [&] { session.append(Tokens{}); });
+  check_error(ErrorCode::invalid_argument, "", [&] { session.sync(Tokens{}); });
+  CHECK(session.tokens().empty());
+  const auto most = static_cast<std::size_t>(model.config().max_position_embeddings);
+  const Tokens long_text(most + 1, 5);
+  check_error(ErrorCode::context_length, "", [&] { session.append(long_text); });
+  CHECK(session.tokens().empty());
+}
+
+TEST_CASE("SE-10 a second call at the same time is refused, not mixed in") {
+  const Model model = load("fp8", Numerics::native);
+  Session session(model);
+  bool refused = false;
+  session.observe({.logits = true}, [&](const Trace&) {
+    try {
+      session.append(1);
+    } catch (const Error& error) {
+      refused = error.code() == ErrorCode::busy;
+    }
+  });
+  session.append(Tokens{1, 2, 3});
+  CHECK(refused);
+  CHECK(session.tokens().size() == 3);
+}
+
+TEST_CASE("SE-09 sessions of one model run on many threads") {
+  const Model model = load("fp8", Numerics::native, 8192, 96, 2);
+  conformance::Random random{8};
+  const Tokens text = random_tokens(random, model, 120);
+  const Bits want = one_by_one(model, text).back();
+  std::vector<int> good(4);
+  std::vector<std::thread> threads;
+  for (std::size_t t = 0; t < good.size(); ++t) {
+    threads.emplace_back([&, t] {
+      for (int i = 0; i < 5; ++i) {
+        Session session(model);
+        session.append(std::span(text).first(10 * (t + 1)));
+        good[t] += equal(want, session.append(std::span(text).subspan(10 * (t + 1)))) ? 1 : 0;
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (const int count : good) CHECK(count == 5);
+}
+
+TEST_CASE("SE-17 what a callback throws passes through, and nothing is lost") {
+  const Model model = load("fp8", Numerics::native);
+  Session session(model);
+  const Tokens prompt = {1, 2, 3};
+  GenerateOptions options;
+  options.sampling = SamplingParams{.temperature = 0.0f};
+  options.max_tokens = 8;
+  int calls = 0;
+  CHECK_THROWS_AS(session.generate(prompt, options,
+                                   [&](const GeneratedToken&) -> bool {
+                                     if (++calls == 3) throw std::runtime_error("mine");
+                                     return true;
+                                   }),
+                  std::runtime_error);
+  CHECK(session.tokens().size() >= 3);
+  const Generation again = session.generate(prompt, options);
+  Session fresh(model);
+  CHECK(again.tokens == fresh.generate(prompt, options).tokens);
+}
+
+TEST_CASE("cancellation stops in time and keeps what is valid") {
+  const Model model = load("fp8", Numerics::native, 4096, 8);
+  conformance::Random random{9};
+  const Tokens text = random_tokens(random, model, 200);
+  Session session(model);
+  std::stop_source source;
+  source.request_stop();
+  check_error(ErrorCode::cancelled, "", [&] { session.append(text, source.get_token()); });
+  CHECK(session.tokens().empty());
+  GenerateOptions options;
+  options.cancel = source.get_token();
+  CHECK(session.generate(text, options).finish_reason == FinishReason::cancelled);
+  options.cancel = {};
+  options.max_tokens = 5;
+  int calls = 0;
+  const Generation got =
+      session.generate(text, options, [&](const GeneratedToken&) { return ++calls < 2; });
+  CHECK(got.finish_reason == FinishReason::cancelled);
+  CHECK(got.tokens.size() == 2);
+}
+
+TEST_CASE("SA-09 SA-10 max_tokens and seeds") {
+  const Model model = load("fp8", Numerics::native);
+  Session session(model);
+  const Tokens prompt = {1, 2, 3};
+  GenerateOptions options;
+  options.sampling = SamplingParams{.temperature = 1.0f, .seed = 7};
+  options.max_tokens = 0;
+  CHECK(session.generate(prompt, options).tokens.empty());
+  options.max_tokens = 6;
+  const Tokens first = session.generate(prompt, options).tokens;
+  Session noise(model);
+  noise.append(Tokens{9, 9});
+  Session other(model);
+  CHECK(other.generate(prompt, options).tokens == first);
+}
+
+}  // namespace
+}  // namespace dsv32::test

@@ -1,0 +1,155 @@
+// The sampler: its distribution, its promise of equal tokens, and the attacks SA.
+#include "dsv32/sampler.h"
+
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "tests/support/catch.h"
+
+namespace dsv32::test {
+namespace {
+
+// Counts of `n` draws, each a step of one generator.
+std::vector<int> histogram(const SamplingParams& params, const std::vector<float>& logits, int n) {
+  Sampler sampler(params);
+  std::vector<int> counts(logits.size());
+  for (int i = 0; i < n; ++i) ++counts[static_cast<std::size_t>(sampler.sample(logits).token)];
+  return counts;
+}
+
+// Pearson's statistic against `p`; tokens without probability must not be drawn.
+double chi_square(const std::vector<int>& counts, const std::vector<double>& p) {
+  double n = 0.0, sum = 0.0;
+  for (const int count : counts) n += count;
+  for (std::size_t i = 0; i < p.size(); ++i) {
+    if (p[i] == 0.0) {
+      CHECK(counts[i] == 0);
+      continue;
+    }
+    const double d = counts[i] - n * p[i];
+    sum += d * d / (n * p[i]);
+  }
+  return sum;
+}
+
+std::vector<double> softmax(const std::vector<float>& logits, double temperature,
+                            const std::vector<bool>& kept) {
+  std::vector<double> p;
+  double sum = 0.0;
+  for (std::size_t i = 0; i < logits.size(); ++i) {
+    p.push_back(kept[i] ? std::exp(static_cast<double>(logits[i]) / temperature) : 0.0);
+    sum += p.back();
+  }
+  for (double& x : p) x /= sum;
+  return p;
+}
+
+const std::vector<float> kLogits = {1.0f, 0.5f, 0.0f, -0.5f, 2.0f, -1.0f, 1.5f, 0.25f};
+constexpr double kLimit = 24.32;  // chi-square, 7 degrees of freedom, p = 0.001
+
+TEST_CASE("draws follow the distribution") {
+  const std::vector<bool> all(8, true);
+  CHECK(chi_square(histogram({.top_p = 1.0f, .seed = 1}, kLogits, 40000),
+                   softmax(kLogits, 1.0, all)) < kLimit);
+  CHECK(chi_square(histogram({.temperature = 0.7f, .top_p = 1.0f, .seed = 2}, kLogits, 40000),
+                   softmax(kLogits, static_cast<double>(0.7f), all)) < kLimit);
+  const std::vector<bool> best3 = {true, false, false, false, true, false, true, false};
+  CHECK(chi_square(histogram({.top_p = 1.0f, .top_k = 3, .seed = 3}, kLogits, 40000),
+                   softmax(kLogits, 1.0, best3)) < kLimit);
+  // 0.38 + 0.23 + 0.14 < 0.8 <= that + 0.09
+  const std::vector<bool> nucleus = {true, true, false, false, true, false, true, false};
+  CHECK(chi_square(histogram({.top_p = 0.8f, .seed = 4}, kLogits, 40000),
+                   softmax(kLogits, 1.0, nucleus)) < kLimit);
+  const std::vector<bool> above = {true, false, false, false, true, false, true, false};
+  CHECK(chi_square(histogram({.top_p = 1.0f, .min_p = 0.3f, .seed = 5}, kLogits, 40000),
+                   softmax(kLogits, 1.0, above)) < kLimit);
+}
+
+TEST_CASE("equal seeds give equal tokens, on every compiler") {
+  std::vector<TokenId> tokens;
+  Sampler sampler({.top_p = 0.95f, .seed = 42});
+  for (int i = 0; i < 24; ++i) tokens.push_back(sampler.sample(kLogits).token);
+  // Fixed: a change here breaks every application's replay.
+  const std::vector<TokenId> want = {6, 2, 1, 0, 4, 4, 4, 4, 6, 4, 6, 4,
+                                     4, 4, 4, 0, 7, 4, 0, 4, 4, 4, 7, 4};
+  CHECK(tokens == want);
+  Sampler again({.top_p = 0.95f, .seed = 42});
+  for (int i = 0; i < 5; ++i) again.accept(tokens[static_cast<std::size_t>(i)]);
+  CHECK(again.sample(kLogits).token == tokens[5]);  // a step is all the state
+}
+
+TEST_CASE("greedy takes the lowest id of the best; penalties and biases count") {
+  Sampler greedy({.temperature = 0.0f});
+  CHECK(greedy.sample(std::vector<float>{0, 3, 3, 1}).token == 1);
+  Sampler banned({.temperature = 0.0f,
+                  .logit_bias = {{1, -std::numeric_limits<float>::infinity()}, {3, 2.5f}}});
+  CHECK(banned.sample(std::vector<float>{0, 3, 2, 1}).token == 3);
+  Sampler penalised({.temperature = 0.0f, .presence_penalty = 1.5f});
+  const std::vector<float> row = {0, 3, 2, 1};
+  CHECK(penalised.sample(row).token == 1);
+  CHECK(penalised.sample(row).token == 2);
+  CHECK(penalised.sample(row).token == 1);
+  Sampler repeated({.temperature = 0.0f, .repetition_penalty = 2.0f});
+  repeated.observe(std::vector<TokenId>{1});
+  CHECK(repeated.sample(row).token == 2);
+  const std::vector<std::uint32_t> mask = {0b1001};
+  CHECK(greedy.sample(row, mask).token == 3);
+}
+
+TEST_CASE("SA-03 SA-04 SA-05 parameters at and beyond their ends") {
+  const float nan = std::nanf(""), inf = std::numeric_limits<float>::infinity();
+  for (const float t : {-1.0f, nan, inf, -0.5f}) {
+    check_error(ErrorCode::invalid_argument, "temperature", [&] { Sampler({.temperature = t}); });
+  }
+  for (const float t : {0.0f, 1e-7f, 1e-30f, 1e-44f}) {
+    Sampler sampler({.temperature = t, .seed = 1});
+    CHECK(sampler.sample(kLogits).token == 4);
+  }
+  for (const float p : {-0.1f, 1.1f, nan, inf}) {
+    check_error(ErrorCode::invalid_argument, "top_p", [&] { Sampler({.top_p = p}); });
+    check_error(ErrorCode::invalid_argument, "min_p", [&] { Sampler({.min_p = p}); });
+  }
+  for (const float p : {0.0f, 1e-9f}) {
+    CHECK(histogram({.top_p = p, .seed = 1}, kLogits, 50)[4] == 50);
+  }
+  for (const int k : {-1, std::numeric_limits<int>::min()}) {
+    check_error(ErrorCode::invalid_argument, "top_k", [&] { Sampler({.top_k = k}); });
+  }
+  CHECK(histogram({.top_k = 1, .seed = 1}, kLogits, 50)[4] == 50);
+  CHECK_NOTHROW(Sampler({.top_k = 1000000}).sample(kLogits));
+}
+
+TEST_CASE("SA-07 SA-10 SA-14 foreign ids, lists and logits") {
+  for (const TokenId token : {-1, 8, std::numeric_limits<TokenId>::min()}) {
+    check_error(ErrorCode::invalid_argument, "logit_bias", [&] {
+      Sampler({.logit_bias = {{token, 1.0f}}}).sample(kLogits);
+    });
+  }
+  CHECK_THROWS_AS(Sampler({.top_logprobs = -1}), Error);
+  CHECK(Sampler({.top_logprobs = 1}).sample(kLogits).top.size() == 1);
+  for (const float bad : {std::nanf(""), std::numeric_limits<float>::infinity()}) {
+    check_error(ErrorCode::numeric, "token 1", [&] {
+      Sampler().sample(std::vector<float>{0, bad, 1});
+    });
+  }
+  check_error(ErrorCode::invalid_argument, "",
+              [&] { Sampler().sample(kLogits, std::vector<std::uint32_t>{0}); });
+  check_error(ErrorCode::invalid_argument, "", [&] {
+    Sampler().sample(kLogits, std::vector<std::uint32_t>{1, 1});
+  });
+  check_error(ErrorCode::invalid_argument, "", [&] { Sampler().sample({}); });
+}
+
+TEST_CASE("log-probabilities are those of the raw logits") {
+  Sampler sampler({.temperature = 0.0f, .top_logprobs = 3});
+  const Sample sample = sampler.sample(kLogits);
+  const auto p = softmax(kLogits, 1.0, std::vector<bool>(8, true));
+  CHECK(std::fabs(static_cast<double>(sample.logprob) - std::log(p[4])) < 1e-6);
+  REQUIRE(sample.top.size() == 3);
+  CHECK(sample.top[1].token == 6);
+  CHECK(std::fabs(static_cast<double>(sample.top[2].logprob) - std::log(p[0])) < 1e-6);
+}
+
+}  // namespace
+}  // namespace dsv32::test
