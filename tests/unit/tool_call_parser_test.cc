@@ -191,6 +191,17 @@ TEST_CASE("V3.1 calls: whole, cut, not JSON") {
   CHECK(has(got, Fault::incomplete));
 }
 
+TEST_CASE("what is held back comes out at the end") {
+  for (const char* text : {"2 <", "x\n\n", "a <｜", "</thi", "｜DS", "\n\n<"}) {
+    for (const bool in_reasoning : {false, true}) {
+      ToolCallParser parser(ChatFormat::v32, in_reasoning);
+      parser.feed(text);
+      parser.finish(FinishReason::length);
+      CHECK((in_reasoning ? parser.message().reasoning : parser.message().content) == text);
+    }
+  }
+}
+
 TEST_CASE("a copy goes its own way") {
   ToolCallParser parser(ChatFormat::v32, true);
   parser.feed("so </thi");
