@@ -3,8 +3,6 @@
 
 #include <algorithm>
 
-#include "kernels/params.h"
-
 namespace dsv32 {
 namespace {
 

@@ -5,12 +5,12 @@
 #include <utility>
 
 #include "lib/base/check.h"
+#include "lib/base/file.h"
 #include "lib/text/added_tokens.h"
 #include "lib/text/bpe.h"
 #include "lib/text/pretokenize.h"
 #include "lib/text/utf8.h"
 #include "lib/text/vocabulary.h"
-#include "lib/weights/file.h"
 
 namespace dsv32 {
 namespace {

@@ -6,7 +6,7 @@
 #include "dsv32/checkpoint.h"
 
 #include "lib/base/check.h"
-#include "lib/weights/file.h"
+#include "lib/base/file.h"
 
 namespace dsv32 {
 namespace {

@@ -8,7 +8,7 @@
 
 #include "dsv32/checkpoint.h"
 
-#include "lib/weights/file.h"
+#include "lib/base/file.h"
 
 namespace dsv32 {
 

@@ -8,7 +8,7 @@
 #include "dsv32/session.h"
 
 #include "lib/base/check.h"
-#include "lib/weights/file.h"
+#include "lib/base/file.h"
 #include "lib/weights/safetensors.h"
 #include "tests/conformance/conformance.h"
 

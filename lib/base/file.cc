@@ -1,5 +1,5 @@
 // POSIX files behind File and Folder.
-#include "lib/weights/file.h"
+#include "lib/base/file.h"
 
 #include <algorithm>
 #include <cerrno>

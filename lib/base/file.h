@@ -1,6 +1,6 @@
 // A file's bytes: mapped, or read into memory. And a folder that is opened once.
-#ifndef DSV32_LIB_WEIGHTS_FILE_H_
-#define DSV32_LIB_WEIGHTS_FILE_H_
+#ifndef DSV32_LIB_BASE_FILE_H_
+#define DSV32_LIB_BASE_FILE_H_
 
 #include <cstddef>
 #include <filesystem>
@@ -47,4 +47,4 @@ std::string read_text(const Folder& folder, const std::string& name, std::size_t
 
 }  // namespace dsv32
 
-#endif  // DSV32_LIB_WEIGHTS_FILE_H_
+#endif  // DSV32_LIB_BASE_FILE_H_
