@@ -123,6 +123,12 @@ File::File(const Folder& folder, const std::string& name, FileAccess access)
   bytes_ = {data_.get(), size};
 }
 
+void File::hint_scattered(bool scattered) const noexcept {
+  // Of memory that is no mapping the system refuses it: as good.
+  madvise(const_cast<std::byte*>(bytes_.data()), bytes_.size(),
+          scattered ? MADV_RANDOM : MADV_NORMAL);
+}
+
 std::string read_text(const Folder& folder, const std::string& name, std::size_t max_bytes) {
   const std::filesystem::path path = folder.path() / name;
   const Descriptor fd(folder.descriptor(), name, path);

@@ -35,6 +35,8 @@ class File {
   File(const Folder& folder, const std::string& name, FileAccess access);
   std::span<const std::byte> bytes() const { return bytes_; }
   const std::filesystem::path& path() const { return path_; }
+  // A hint: reads will be small and far apart, so reading ahead is waste; or no longer.
+  void hint_scattered(bool scattered) const noexcept;
 
  private:
   std::filesystem::path path_;

@@ -55,6 +55,21 @@ std::size_t elements(const TensorInfo& tensor) {
 
 std::int64_t blocks(std::int64_t n) { return (n + kernels::kBlock - 1) / kernels::kBlock; }
 
+// Says so to the system while it lives.
+class ScatteredReads {
+ public:
+  explicit ScatteredReads(std::span<const File> files) : files_(files) { hint(true); }
+  ScatteredReads(const ScatteredReads&) = delete;
+  ScatteredReads& operator=(const ScatteredReads&) = delete;
+  ~ScatteredReads() { hint(false); }
+
+ private:
+  void hint(bool scattered) const {
+    for (const File& file : files_) file.hint_scattered(scattered);
+  }
+  std::span<const File> files_;
+};
+
 std::string list_names(const std::vector<std::string>& names) {
   std::string text;
   for (std::size_t i = 0; i < std::min(names.size(), kMaxListed); ++i) {
@@ -69,6 +84,9 @@ Binder::Binder(const ModelConfig& config, const Shards& shards, const BindOption
     : config_(config), shards_(shards), options_(options), used_(shards.tensors.size()) {}
 
 void Binder::walk() {
+  // Scales lie between weights a thousand times their size, which are not read now.
+  const bool scattered = options_.verify == Verify::scales;
+  const ScatteredReads hint(scattered ? std::span(shards_.files) : std::span<const File>());
   bind_top();
   for (int i = 0; i < config_.num_hidden_layers; ++i) {
     weights.layers.push_back(layer(i, i < config_.first_k_dense_replace));

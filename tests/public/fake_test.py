@@ -1,0 +1,36 @@
+"""The full-size fake: opens fast and small, is planned, and is refused for memory.
+
+usage: fake_test.py DSV32_PROGRAM MAKE_FAKE_SCRIPT OUT_DIR
+"""
+import json
+import pathlib
+import resource
+import subprocess
+import sys
+import time
+
+TENSORS = 92_425
+
+
+def main(program, script, out):
+    made = subprocess.run([sys.executable, script, str(out)], capture_output=True, text=True, check=True).stdout
+    print(made.strip())
+    assert "163 shards, 92,425 tensors, 689,471,107,200 bytes" in made, made
+
+    start = time.monotonic()
+    done = subprocess.run([program, "inspect", str(out), "--verify", "headers", "--json"], capture_output=True, text=True)
+    seconds = time.monotonic() - start
+    resident = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    report = json.loads(done.stdout)
+    print(f"inspected in {seconds:.2f} s ({seconds / TENSORS * 1e6:.2f} us a tensor), {resident:.0f} MB resident")
+    assert "92425" in done.stdout and not report.get("problems"), done.stdout[:500]
+    assert resident < 200, resident  # of this and the script; nothing was copied
+
+    done = subprocess.run([program, "generate", "-m", str(out), "x"], capture_output=True, text=True)
+    print(done.stderr.strip())
+    assert done.returncode != 0 and "needs" in done.stderr and "are available" in done.stderr, done
+    weights = int(done.stderr.split("weights ")[1].split(",")[0])
+    assert 600e9 < weights < 689_471_107_200, weights  # without the MTP layer
+
+
+main(sys.argv[1], sys.argv[2], pathlib.Path(sys.argv[3]))
