@@ -110,6 +110,12 @@ LineReader::Result LineReader::read(std::string& line) {
 
 LineReader::Result LineReader::read_one(std::string& line, bool continued) {
   if (editor_ != nullptr) {
+    // Pressed while the terminal was not yet the editor's: a signal, which it would not see.
+    pollfd woken{.fd = interrupt_.wake_fd(), .events = POLLIN, .revents = 0};
+    if (::poll(&woken, 1, 0) > 0) {
+      interrupt_.clear_wake();
+      return Result::interrupted;
+    }
     const Result result = editor_->read(line, continued);
     if (result == Result::interrupted) interrupt_.press();
     interrupt_.clear_wake();

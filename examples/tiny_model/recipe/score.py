@@ -3,11 +3,11 @@
 Every case is one run of `dsv32 generate` on token ids; PyTorch only makes the cases. Writes a table and a JSON file.
 usage: score.py DSV32_PROGRAM MODEL_DIR OUT.json [cases per task] [task,task,...]
 """
-import concurrent.futures, json, os, subprocess, sys
+import concurrent.futures, json, os, subprocess, sys, tempfile
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import corpus as C, evaluate as EV
 
-TASKS = ("call3", "free3", "near3", "answer", "none", "talk", "math", "doc20", "doc60")
+TASKS = ("call3", "free3", "near3", "answer", "none", "talk", "math", "doc20", "doc60", "traced", "agreement")
 LIMIT = 400  # tokens; the longest right answer has 260
 
 
@@ -51,6 +51,39 @@ def score(program, model, tok, task, n, pool):
     return right / len(work), sum(map(len, prompts)) / len(prompts)
 
 
+def traced(program, model, tok, n):
+    """MTP drafts and the experts' load on answers that the model wrote: from `dsv32 trace`."""
+    from safetensors import safe_open
+    import torch
+    right = total = 0
+    load = None
+    for task in ("answer", "math", "doc20"):
+        for messages, th, _ in cases(task, n // 3):
+            prompt = tok.enc(C.encode(messages, th))
+            ids = prompt + run(program, model, prompt) + [tok.id["eos"]]
+            with tempfile.TemporaryDirectory() as folder:
+                out = folder + "/trace.safetensors"
+                subprocess.run([program, "trace", "-m", model, "--ids", "-", "-o", out], input=json.dumps(ids), text=True, check=True, capture_output=True)
+                with safe_open(out, "pt") as f:
+                    draft, experts = f.get_tensor("mtp_logits").argmax(-1), f.get_tensor("experts")
+            for i in range(len(prompt) - 1, len(ids) - 2):  # row i drafts token i + 2
+                right, total = right + int(draft[i] == ids[i + 2]), total + 1
+            count = torch.stack([torch.bincount(layer.flatten().long(), minlength=8) for layer in experts]).float()
+            load = count if load is None else load + count
+    worst = (load.amax(1) / load.mean(1)).max()
+    return {"mtp": {"score": round(right / total, 3), "tokens": total}, "expert_load": {"score": round(float(worst), 3), "tokens": int(load[0].sum() / 2)}}
+
+
+def agreement(program, model, tok, n):
+    """Dialogues whose greedy text is the same with native and with exact numerics."""
+    same = total = 0
+    for task in ("call3", "answer", "talk", "math", "doc20"):
+        for messages, th, _ in cases(task, n // 5):
+            ids = tok.enc(C.encode(messages, th))
+            same, total = same + (run(program, model, ids) == run(program, model, ids, "--numerics", "exact")), total + 1
+    return {"native_as_exact": {"score": round(same / total, 3), "cases": total}}
+
+
 def main():
     program, model, out = sys.argv[1:4]
     n = int(sys.argv[4]) if len(sys.argv) > 4 else 200
@@ -58,6 +91,11 @@ def main():
     tok, scores = C.Tok(model + "/tokenizer.json"), {}
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         for task in tasks:
+            if task in ("traced", "agreement"):
+                scores.update({"traced": traced, "agreement": agreement}[task](program, model, tok, n))
+                print(scores, flush=True)
+                json.dump(scores, open(out, "w"), indent=1)
+                continue
             value, length = score(program, model, tok, task, n, pool)
             scores[task] = {"score": round(value, 3), "cases": n, "prompt_tokens": round(length)}
             print(f"{task:8} {value:.3f}   {n} cases, {length:.0f} prompt tokens on average", flush=True)
