@@ -21,6 +21,17 @@ void PromptBuilder::hand_over(bool thinking) {
   prompt_.in_reasoning = thinking;
 }
 
+Json declared_function(std::span<const Message> messages, std::size_t i, std::size_t k) {
+  const std::string& text = messages[i].tools_json[k];
+  const std::string what = fmt::format("messages[{}].tools_json[{}]", i, k);
+  DSV32_CHECK(text.size() <= kMaxToolBytes, limit, "{}: {} bytes, at most {}", what, text.size(),
+              kMaxToolBytes);
+  const Json tool = parse_json(text, what);
+  DSV32_CHECK(tool.is_object(), bad_format, "{}: not an object", what);
+  const Json* function = tool.find("function");
+  return function == nullptr ? tool : *function;
+}
+
 Prompt ChatTemplate::render(std::span<const Message> messages, ThinkingMode mode,
                             const RenderOptions& options) const {
   DSV32_CHECK(mode == ThinkingMode::chat || mode == ThinkingMode::thinking, invalid_argument,

@@ -15,7 +15,6 @@
 namespace dsv32 {
 namespace {
 
-constexpr std::string_view kSpace = " \t\r\n\v\f";
 constexpr std::string_view kNamed = "name=\"";
 
 std::string_view skip_space(std::string_view text) {
@@ -270,7 +269,7 @@ bool DsmlParser::head_step() {
     if (name) repaired(Fault::extra_whitespace);
   }
   if (!name) return refuse(Fault::name_format);
-  if (calls_begun() == options_.max_calls) return refuse(Fault::too_long);
+  if (has_all_calls()) return refuse(Fault::too_long);
   begin_call(std::string(*name));
   consume(text.size());
   return enter_tag(match.id);
@@ -301,7 +300,7 @@ bool DsmlParser::parameter_step() {
   const auto key = parameter_key(text);
   if (match.id == stray || !key) return refuse(Fault::parameter_format);
   if (keys_.contains(*key)) return refuse(Fault::duplicate_parameter);
-  if (keys_.size() == static_cast<std::size_t>(options_.max_parameters)) {
+  if (static_cast<std::int64_t>(keys_.size()) >= options_.max_parameters) {
     return refuse(Fault::too_long);
   }
   if (text.size() != key->size() + kNamed.size() + 1) repaired(Fault::extra_whitespace);

@@ -9,8 +9,6 @@
 namespace dsv32 {
 namespace {
 
-constexpr std::string_view kSpace = " \t\r\n\v\f";
-
 bool is_blank(std::string_view text) { return text.find_first_not_of(kSpace) == text.npos; }
 
 }  // namespace
@@ -38,7 +36,8 @@ OutputParser::Events OutputParser::finish(FinishReason reason) {
   finished_ = true;
   if (!partial_.empty()) buffer_ += kReplacement;
   // To the reference the end token is a part of the text.
-  if (options_.strict && reason == FinishReason::stop && state_ != State::after_end) {
+  if (options_.strict && reason == FinishReason::stop && state_ != State::after_end &&
+      state_ != State::refused) {
     buffer_ += markers::kEos;
   }
   last_ = true;

@@ -2,8 +2,10 @@
 #ifndef DSV32_LIB_TEXT_OUTPUT_PARSER_H_
 #define DSV32_LIB_TEXT_OUTPUT_PARSER_H_
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <span>
 #include <string>
@@ -15,6 +17,8 @@
 #include "lib/text/markers.h"
 
 namespace dsv32 {
+
+inline constexpr std::string_view kSpace = " \t\r\n\v\f";
 
 // The parser waits at a place in the text. step() consumes what is decided there, and nothing that
 // more text could change: that makes the result independent of the split.
@@ -86,10 +90,13 @@ class OutputParser {
   void abort_call(Fault fault);
   bool call_is_open() const { return call_open_; }
   // A call's size counts from its mark to what is decided, not to what has arrived.
-  void mark_call_begin() { call_limit_ = offset() + options_.max_call_bytes; }
+  void mark_call_begin() {
+    const std::size_t room = std::numeric_limits<std::size_t>::max() - offset();
+    call_limit_ = offset() + std::min(options_.max_call_bytes, room);
+  }
   bool is_too_long(const Match& match) const { return offset_ + match.begin > call_limit_; }
   std::string_view peek_to_limit() const;  // whole characters
-  int calls_begun() const { return next_call_; }
+  bool has_all_calls() const { return next_call_ >= options_.max_calls; }
 
   const ToolCallParserOptions options_;
   bool last_ = false;  // no more text will come

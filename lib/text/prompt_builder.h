@@ -9,6 +9,8 @@
 
 #include "dsv32/chat_template.h"
 
+#include "lib/base/json.h"
+
 namespace dsv32 {
 
 class PromptBuilder {
@@ -43,6 +45,9 @@ Prompt render_v32(std::span<const Message> messages, ThinkingMode mode,
                   const RenderOptions& options);
 Prompt render_v31(std::span<const Message> messages, ThinkingMode mode,
                   const RenderOptions& options);
+
+// Tool k of message i: the value of "function", or the object itself. Throws bad_format, limit.
+Json declared_function(std::span<const Message> messages, std::size_t i, std::size_t k);
 
 // Limits on what one message declares; beyond them: limit.
 inline constexpr std::size_t kMaxTools = 1000;

@@ -91,17 +91,12 @@ class Renderer {
   }
 
   void declare_tool(std::size_t i, std::size_t k) {
-    const std::string& text = messages_[i].tools_json[k];
-    const std::string what = fmt::format("messages[{}].tools_json[{}]", i, k);
-    DSV32_CHECK(text.size() <= kMaxToolBytes, limit, "{}: {} bytes, at most {}", what, text.size(),
-                kMaxToolBytes);
-    const Json tool = parse_json(text, what);
-    const Json* inner = tool.find("function");
-    const Json& function = inner == nullptr ? tool : *inner;
+    const Json function = declared_function(messages_, i, k);
     const Json* name = function.find("name");
     const Json* description = function.find("description");
     const Json* parameters = function.find("parameters");
-    DSV32_CHECK(name != nullptr && name->is_string(), bad_format, "{}: no name", what);
+    DSV32_CHECK(name != nullptr && name->is_string(), bad_format,
+                "messages[{}].tools_json[{}]: no name", i, k);
     out_.trusted("\n### ");
     out_.untrusted(name->text);
     out_.trusted("\nDescription: ");

@@ -116,7 +116,7 @@ class Renderer {
       out_.trusted(kToolsHead);
       for (std::size_t k = 0; k < message.tools_json.size(); ++k) {
         if (k > 0) out_.trusted("\n");
-        out_.untrusted(function_line(i, k));
+        out_.untrusted(python_json(declared_function(messages_, i, k)));
       }
       out_.trusted(kToolsTail);
     }
@@ -126,17 +126,6 @@ class Renderer {
       out_.trusted(kResponseFormat);
       out_.untrusted(python_json(parse_json(message.response_format_json, what)));
     }
-  }
-
-  std::string function_line(std::size_t i, std::size_t k) const {
-    const std::string& text = messages_[i].tools_json[k];
-    const std::string what = fmt::format("messages[{}].tools_json[{}]", i, k);
-    DSV32_CHECK(text.size() <= kMaxToolBytes, limit, "{}: {} bytes, at most {}", what, text.size(),
-                kMaxToolBytes);
-    const Json tool = parse_json(text, what);
-    DSV32_CHECK(tool.is_object(), bad_format, "{}: not an object", what);
-    const Json* function = tool.find("function");
-    return python_json(function == nullptr ? tool : *function);
   }
 
   void answer(std::size_t i) {

@@ -13,8 +13,6 @@
 namespace dsv32 {
 namespace {
 
-constexpr std::string_view kSpace = " \t\r\n\v\f";
-
 bool is_json_object(std::string_view text) {
   try {
     bool first = true, object = false;
@@ -130,7 +128,7 @@ bool V31Parser::name_step() {
   if (match.size == 0) return false;
   const std::string_view name = peek_to(match);
   if (match.id != separator || name.empty()) return refuse(Fault::name_format);
-  if (calls_begun() == options_.max_calls) return refuse(Fault::too_long);
+  if (has_all_calls()) return refuse(Fault::too_long);
   begin_call(std::string(name));
   consume(name.size() + match.size);
   arguments_.clear();

@@ -74,9 +74,8 @@ TEST_CASE("TK-08 long runs of one kind are linear work") {
     CHECK(bundled().decode(ids) == text);
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   };
-  for (const char* unit : {"a", "^", " ", "\n", "你", "\u0301", "7", "aB", "ab ", "<", "\xff"}) {
+  for (const char* unit : {"a", "^", " ", "\n", "你", "\u0301", "7", "aB", "ab ", "<"}) {
     INFO(unit);
-    if (std::string_view(unit) == "\xff") continue;
     CHECK(seconds(unit, 1 << 20) < 20.0);  // quadratic work would take minutes
   }
 }
