@@ -54,6 +54,9 @@ if [ "$mode" != --quick ]; then
   check "build (asan)" cmake --build --preset asan -j "$jobs"
   check_tests "tests (asan)" ctest --preset asan -j "$jobs"
 
+  # That every benchmark runs, not that it is fast.
+  check "benchmarks" scripts/bench.sh --smoke
+
   code=(include lib kernels examples tests)
   format=$(tool clang-format) tidy=$(tool clang-tidy)
   if [ -n "$format" ]; then check "format" scripts/lib/format.sh "$format"; else skip "format" "no clang-format"; fi

@@ -13,7 +13,7 @@ GENERATED = {"lib/text/unicode_table.cc"}
 def main(root):
     failures = 0
     total = 0
-    for folder in ("include", "lib", "kernels", "examples", "tests"):
+    for folder in ("include", "lib", "kernels", "examples", "tests", "benchmarks"):
         for path in sorted((root / folder).rglob("*")):
             name = path.relative_to(root).as_posix()
             if path.suffix not in (".h", ".cc", ".py") or name in GENERATED or "/golden/" in name:
