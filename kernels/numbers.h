@@ -96,11 +96,7 @@ static inline std::uint16_t load_u16(const std::byte* p) {
   return x;
 }
 
-static inline std::size_t value_size(ValueType type) {
-  return type == ValueType::f32 ? 4 : type == ValueType::e4m3 ? 1 : 2;
-}
-
-// Element `i` of an array of any type and alignment; e4m3 without its scale.
+// Element `i` of an array of any type and alignment; codes without their scale.
 static inline float load_value(const std::byte* data, ValueType type, std::int64_t i) {
   switch (type) {
     case ValueType::f32:
@@ -109,6 +105,12 @@ static inline float load_value(const std::byte* data, ValueType type, std::int64
       return from_bf16(load_u16(data + 2 * i));
     case ValueType::f16:
       return from_f16(load_u16(data + 2 * i));
+    case ValueType::int8:
+      return static_cast<float>(static_cast<std::int8_t>(data[i]));
+    case ValueType::int4: {
+      const int pair = static_cast<int>(data[i / 2]);
+      return static_cast<float>((i % 2 == 0 ? pair & 15 : pair >> 4) - 8);
+    }
     case ValueType::e4m3:
       break;
   }
@@ -129,10 +131,22 @@ static inline float round_to(ValueType type, float x) {
   return type == ValueType::f32 ? x : round_bf16(x);
 }
 
+static inline bool has_scale(ValueType type) {
+  return type == ValueType::e4m3 || type == ValueType::int8 || type == ValueType::int4;
+}
+
 // The scale of weight element [row, col].
 static inline float block_scale(const Matrix& w, std::int64_t row, std::int64_t col) {
-  const std::int64_t i = row / kBlock * w.scale_stride + col / kBlock;
-  return w.e8m0 ? from_e8m0(static_cast<std::uint8_t>(w.scale[i])) : load_f32(w.scale + 4 * i);
+  const std::int64_t i = row / w.scale_rows * w.scale_stride + col / w.scale_cols;
+  switch (w.scale_type) {
+    case ScaleType::e8m0:
+      return from_e8m0(static_cast<std::uint8_t>(w.scale[i]));
+    case ScaleType::f16:
+      return from_f16(load_u16(w.scale + 2 * i));
+    case ScaleType::f32:
+      break;
+  }
+  return load_f32(w.scale + 4 * i);
 }
 
 }  // namespace dsv32::kernels

@@ -32,7 +32,7 @@ void round_row(Row& row, ValueType type) {
 
 double weight(const Matrix& w, std::int64_t row, std::int64_t col) {
   const double value = load_value(w.data, w.type, row * w.stride + col);
-  return w.type == ValueType::e4m3 ? value * block_scale(w, row, col) : value;
+  return has_scale(w.type) ? value * block_scale(w, row, col) : value;
 }
 
 double dot(const Row& a, const Row& b) {
@@ -107,24 +107,26 @@ void quantise(const QuantiseParams& p) {
   }
 }
 
-void widen(const WidenParams& p) {
+void pack(const PackParams& p) {
   const int blocks = (p.cols + kBlock - 1) / kBlock;
-  for (std::int64_t t = 0; t < p.num_rows; ++t) {
+  for (std::int64_t m = 0; m < p.num_rows; ++m) {
+    auto* out = reinterpret_cast<float*>(p.out + m * packed_row_bytes(p.cols));
     for (std::int64_t c = 0; c < p.cols; ++c) {
-      const float x = load_value(p.x, p.type, t * p.x_stride + c);
-      p.out[t * p.cols + c] = p.scale ? x * p.scale[t * blocks + c / kBlock] : x;
+      const float x = load_value(p.x, p.type, m * p.x_stride + c);
+      out[c] = p.scale ? x * p.scale[m * blocks + c / kBlock] : x;
     }
   }
 }
 
 void linear(const LinearParams& p) {
   const int blocks = (p.cols + kBlock - 1) / kBlock;
-  for (std::int64_t n = p.first; n < p.last; ++n) {
-    for (std::int64_t m = 0; m < p.num_rows; ++m) {
+  for (std::int64_t m = 0; m < p.num_rows; ++m) {
+    const auto* x = reinterpret_cast<const float*>(p.x + m * packed_row_bytes(p.cols));
+    for (std::int64_t n = p.first; n < p.last; ++n) {
       double sum = 0;
       for (std::int64_t k = 0; k < p.cols; ++k) {
         const double x_scale = p.x_scale ? p.x_scale[m * blocks + k / kBlock] : 1.0;
-        sum += p.x[m * p.cols + k] * x_scale * weight(p.w, n, k);
+        sum += x[k] * x_scale * weight(p.w, n, k);
       }
       store_value(p.out, p.type, m * p.out_stride + n, static_cast<float>(sum));
     }
@@ -395,7 +397,7 @@ bool runs_here() { return true; }
 
 extern const CpuKernels table;
 const CpuKernels table = {"reference", runs_here,  embed,       add_rms_norm, silu_mul,
-                          quantise,    widen,      linear,      mla_store,    mla_absorb,
+                          quantise,    pack,       linear,      mla_store,    mla_absorb,
                           sparse_mla,  mla_expand, index_store, index_query,  index_scores,
                           top_k,       moe_gate,   moe_combine};
 

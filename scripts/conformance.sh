@@ -3,7 +3,7 @@
 #   conformance.sh chat FILE...            jsonl vectors; X_input*.json against X_output*.txt beside it
 #   conformance.sh stream FILE...          streamed outputs, in every split
 #   conformance.sh tokenizer DIR FILE...   DIR holds NAME/tokenizer.json
-#   conformance.sh model DIR...            a checkpoint with expected.safetensors
+#   conformance.sh model [--kernels NAME|all] DIR...   a checkpoint with expected.safetensors
 #   conformance.sh file PATH [--list]      reads every byte of every tensor
 #   conformance.sh parse --mode chat|thinking [--format v32|v31] [--strict] [--seed N]   stdin
 #   conformance.sh --path                  prints the built program

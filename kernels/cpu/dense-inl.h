@@ -1,72 +1,102 @@
 // Topic dense: embed, add_rms_norm, silu_mul, quantise. And what the other topics share: rows as
 // f32, the dot product with its order of sums, exp. Included once by each isa_*.cc.
 
-// The fixed tree over 16 lanes.
-static float fold(float* lane) {
-  for (int width = 8; width > 0; width /= 2) {
-    for (int j = 0; j < width; ++j) lane[j] += lane[j + width];
+// `n` values from element `i` on; at most 16, the rest are zeros.
+static Lanes load_lanes(const std::byte* data, ValueType type, std::int64_t i, int n) {
+  if (n >= 16) {
+    switch (type) {
+      case ValueType::f32:
+        return lanes_load(reinterpret_cast<const float*>(data + 4 * i));
+      case ValueType::bf16:
+        return lanes_load_bf16(data + 2 * i);
+      case ValueType::f16:
+        return lanes_load_f16(data + 2 * i);
+      case ValueType::e4m3:
+        return lanes_load_e4m3(data + i);
+      case ValueType::int8:
+        return lanes_load_int8(data + i);
+      case ValueType::int4:
+        break;
+    }
   }
-  return lane[0];
+  float part[16] = {};
+  for (int j = 0; j < n && j < 16; ++j) part[j] = load_value(data, type, i + j);
+  return lanes_load(part);
+}
+
+// The first `n` lanes, at most 16, rounded to `type`, f32 or bf16.
+static void store_lanes(std::byte* data, ValueType type, std::int64_t i, Lanes x, int n) {
+  if (n >= 16 && type == ValueType::f32) {
+    lanes_store(reinterpret_cast<float*>(data + 4 * i), x);
+  } else if (n >= 16) {
+    lanes_store_bf16(data + 2 * i, x);
+  } else {
+    float part[16];
+    lanes_store(part, x);
+    for (int j = 0; j < n; ++j) store_value(data, type, i + j, part[j]);
+  }
 }
 
 // The one order of sums of a product of two rows: 16 lanes, each in ascending index, then a fixed
 // tree over the lanes.
 static float dot(const float* a, const float* b, int n) {
-  float lane[16] = {};
+  Lanes sum = lanes_set(0.0f);
   int i = 0;
-  for (; i + 16 <= n; i += 16) {
-    for (int j = 0; j < 16; ++j) lane[j] += a[i + j] * b[i + j];
+  for (; i + 16 <= n; i += 16) sum = fma(lanes_load(a + i), lanes_load(b + i), sum);
+  if (i < n) {
+    const auto* tail_a = reinterpret_cast<const std::byte*>(a + i);
+    const auto* tail_b = reinterpret_cast<const std::byte*>(b + i);
+    sum = fma(load_lanes(tail_a, ValueType::f32, 0, n - i),
+              load_lanes(tail_b, ValueType::f32, 0, n - i), sum);
   }
-  for (int j = 0; i + j < n; ++j) lane[j] += a[i + j] * b[i + j];
-  return fold(lane);
+  return fold(sum);
 }
 
-// e^x by Cody and Waite's reduction and a polynomial of degree 6: within 2 ulp, the same bits
-// wherever it is compiled.
+// e^x by Cody and Waite's reduction and a polynomial of degree 6: within 2 ulp; 0 below -87,
+// infinity above 88.
+static Lanes exp_lanes(Lanes x) {
+  const Lanes magic = lanes_set(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer
+  const Lanes high = select_ge(x, 88.0f, lanes_set(88.0f), x);
+  const Lanes in = select_ge(high, -87.0f, high, lanes_set(-87.0f));
+  const Lanes n = sub(fma(in, lanes_set(1.44269504f), magic), magic);
+  const Lanes r = fma(n, lanes_set(2.12194440e-4f), fma(n, lanes_set(-0.693359375f), in));
+  Lanes p = lanes_set(1.9875691500e-4f);
+  const float coefficients[] = {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f,
+                                1.6666665459e-1f, 5.0000001201e-1f};
+  for (const float c : coefficients) p = fma(p, r, lanes_set(c));
+  p = add(fma(p, mul(r, r), r), lanes_set(1.0f));
+  const Lanes power = scale_by_power(p, n);
+  const Lanes infinity = lanes_set(bits_float(0x7F800000u));
+  const Lanes finite = select_ge(x, 88.0f, infinity, power);
+  return keep_nan(x, select_ge(x, -87.0f, finite, lanes_set(0.0f)));
+}
+
 static float exp_f32(float x) {
-  if (!(x > -87.0f)) return x != x ? x : 0.0f;
-  if (x > 88.0f) return bits_float(0x7F800000u);
-  const float shifted = x * 1.44269504f + 12582912.0f;  // 1.5 * 2^23: rounds to an integer
-  const float n = shifted - 12582912.0f;
-  const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
-  float p = 1.9875691500e-4f;
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  p = p * r * r + r + 1.0f;
-  const std::uint32_t exponent = float_bits(shifted) - float_bits(12582912.0f) + 127u;
-  return p * bits_float(exponent << 23);
+  float out[16];
+  lanes_store(out, exp_lanes(lanes_set(x)));
+  return out[0];
 }
 
-static float sigmoid(float x) { return 1.0f / (1.0f + exp_f32(-x)); }
+static Lanes sigmoid_lanes(Lanes x) {
+  const Lanes one = lanes_set(1.0f);
+  return div(one, add(one, exp_lanes(sub(lanes_set(0.0f), x))));
+}
 
-// `n` values from element `first` on, as f32; e4m3 without scales.
+// `n` values from element `first` on, as f32; codes without scales.
 static void load_row(const std::byte* data, ValueType type, std::int64_t first, int n, float* out) {
-  switch (type) {
-    case ValueType::f32:
-      std::memcpy(out, data + 4 * first, 4 * static_cast<std::size_t>(n));
-      return;
-    case ValueType::bf16:
-      for (int i = 0; i < n; ++i) out[i] = from_bf16(load_u16(data + 2 * (first + i)));
-      return;
-    case ValueType::f16:
-      for (int i = 0; i < n; ++i) out[i] = from_f16(load_u16(data + 2 * (first + i)));
-      return;
-    case ValueType::e4m3:
-      for (int i = 0; i < n; ++i) out[i] = kE4m3.value[static_cast<std::uint8_t>(data[first + i])];
-      return;
-  }
+  int i = 0;
+  for (; i + 16 <= n; i += 16) lanes_store(out + i, load_lanes(data, type, first + i, 16));
+  for (; i < n; ++i) out[i] = load_value(data, type, first + i);
 }
 
-// `n` weights of one row from column `first` (a multiple of kBlock) on, times their scales.
+// `n` weights of one row from column `first` (a multiple of its scale's columns) on, times their
+// scales.
 static void load_weights(const Matrix& w, std::int64_t row, int first, int n, float* out) {
   load_row(w.data, w.type, row * w.stride + first, n, out);
-  if (w.type != ValueType::e4m3) return;
-  for (int i = 0; i < n; i += kBlock) {
+  if (!has_scale(w.type)) return;
+  for (int i = 0; i < n; i += w.scale_cols) {
     const float scale = block_scale(w, row, first + i);
-    const int end = i + kBlock < n ? i + kBlock : n;
+    const int end = i + w.scale_cols < n ? i + w.scale_cols : n;
     for (int j = i; j < end; ++j) out[j] *= scale;
   }
 }
@@ -83,52 +113,60 @@ static void rotate_pairs(float* x, const float* rope, int n) {
 
 static void embed(const EmbedParams& p) {
   for (int t = 0; t < p.num_rows; ++t) {
-    const std::int64_t row = p.tokens[t];
-    for (int c = 0; c < p.cols; ++c) {
-      const float x = load_value(p.table.data, p.table.type, row * p.table.stride + c);
-      store_value(p.out, p.type, static_cast<std::int64_t>(t) * p.cols + c, x);
+    const std::int64_t row = p.tokens[t], out = static_cast<std::int64_t>(t) * p.cols;
+    for (int c = 0; c < p.cols; c += 16) {
+      const Lanes x = load_lanes(p.table.data, p.table.type, row * p.table.stride + c, p.cols - c);
+      store_lanes(p.out, p.type, out + c, x, p.cols - c);
     }
   }
 }
 
 static void add_rms_norm(const NormParams& p) {
   for (std::int64_t t = 0; t < p.num_rows; ++t) {
-    float lane[16] = {};
-    for (int c = 0; c < p.cols; ++c) {
-      float s = load_value(p.x, p.x_type, t * p.x_stride + c);
-      if (p.residual) s += load_value(p.residual, p.type, t * p.residual_stride + c);
-      lane[c % 16] += s * s;
+    const std::int64_t x = t * p.x_stride, r = t * p.residual_stride;
+    const auto sum_at = [&](int c) {
+      const Lanes s = load_lanes(p.x, p.x_type, x + c, p.cols - c);
+      return p.residual ? add(s, load_lanes(p.residual, p.type, r + c, p.cols - c)) : s;
+    };
+    Lanes squares = lanes_set(0.0f);
+    for (int c = 0; c < p.cols; c += 16) {
+      const Lanes s = sum_at(c);
+      squares = fma(s, s, squares);
     }
-    const float mean = fold(lane) / static_cast<float>(p.cols);
-    const float factor = 1.0f / __builtin_sqrtf(mean + p.eps);
-    for (int c = 0; c < p.cols; ++c) {
-      float s = load_value(p.x, p.x_type, t * p.x_stride + c);
-      if (p.residual) {
-        s += load_value(p.residual, p.type, t * p.residual_stride + c);
-        store_value(p.residual, p.type, t * p.residual_stride + c, s);
-      }
-      store_value(p.out, p.type, t * p.out_stride + c, p.gain[c] * (s * factor));
+    const float mean = fold(squares) / static_cast<float>(p.cols);
+    const Lanes factor = lanes_set(1.0f / __builtin_sqrtf(mean + p.eps));
+    for (int c = 0; c < p.cols; c += 16) {
+      const Lanes s = sum_at(c);
+      if (p.residual) store_lanes(p.residual, p.type, r + c, s, p.cols - c);
+      const auto* gain = reinterpret_cast<const std::byte*>(p.gain);
+      const Lanes scaled = mul(load_lanes(gain, ValueType::f32, c, p.cols - c), mul(s, factor));
+      store_lanes(p.out, p.type, t * p.out_stride + c, scaled, p.cols - c);
     }
   }
 }
 
 static void silu_mul(const SiluMulParams& p) {
   const std::int64_t count = static_cast<std::int64_t>(p.num_rows) * p.cols;
-  for (std::int64_t i = 0; i < count; ++i) {
-    const float g = load_value(p.gate, p.type, i);
-    store_value(p.out, p.type, i, g * sigmoid(g) * load_value(p.up, p.type, i));
+  for (std::int64_t i = 0; i < count; i += 16) {
+    const int n = count - i < 16 ? static_cast<int>(count - i) : 16;
+    const Lanes g = load_lanes(p.gate, p.type, i, n), u = load_lanes(p.up, p.type, i, n);
+    store_lanes(p.out, p.type, i, mul(mul(g, sigmoid_lanes(g)), u), n);
   }
 }
 
-// One block of at most kBlock values: codes, and the scale as the result.
+// One block of at most kBlock values: codes, and the scale as the result. NaN does not raise the
+// largest magnitude, and becomes a NaN code.
 static float quantise_block(const float* x, int n, bool pow2, std::uint8_t* out) {
-  float amax = 0.0f;
-  for (int i = 0; i < n; ++i) {
-    const float size = x[i] < 0 ? -x[i] : x[i];
-    if (size > amax) amax = size;
+  Lanes largest = lanes_set(0.0f);
+  const auto* from = reinterpret_cast<const std::byte*>(x);
+  for (int i = 0; i < n; i += 16) {
+    largest = max(abs(load_lanes(from, ValueType::f32, i, n - i)), largest);
   }
-  const float scale = fp8_scale(amax, pow2);
-  for (int i = 0; i < n; ++i) out[i] = to_e4m3(x[i] / scale);
+  const float scale = fp8_scale(fold_max(largest), pow2);
+  const Lanes divisor = lanes_set(scale);
+  int i = 0;
+  for (; i + 16 <= n; i += 16) lanes_store_e4m3(out + i, div(lanes_load(x + i), divisor));
+  for (; i < n; ++i) out[i] = to_e4m3(x[i] / scale);
   return scale;
 }
 

@@ -85,7 +85,7 @@ static void index_query(const IndexQueryParams& p) {
         hadamard(x, dim);
         round_row(x, dim, p.type);
         scale = quantise_block(x, dim, p.pow2, codes);
-        for (int i = 0; i < dim; ++i) x[i] = kE4m3.value[codes[i]];
+        for (int i = 0; i < dim; ++i) x[i] = from_e4m3(codes[i]);
       }
       p.out_weights[h] = p.head_weights[h] * head_factor * scale * dim_factor;
     }

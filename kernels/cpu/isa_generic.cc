@@ -22,17 +22,23 @@ static constexpr E4m3Table make_e4m3_table() {
 }
 static constexpr E4m3Table kE4m3 = make_e4m3_table();
 
+constexpr int kTileRows = 4, kTileTokens = 1;
+
+// Each uses what stands before it.
+// clang-format off
+#include "kernels/cpu/lanes_generic-inl.h"
 #include "kernels/cpu/dense-inl.h"
 #include "kernels/cpu/gemm-inl.h"
 #include "kernels/cpu/indexer-inl.h"
 #include "kernels/cpu/mla-inl.h"
 #include "kernels/cpu/moe-inl.h"
+// clang-format on
 
 static bool runs_here() { return true; }
 
 extern const CpuKernels table;
 const CpuKernels table = {"generic",  runs_here,  embed,       add_rms_norm, silu_mul,
-                          quantise,   widen,      linear,      mla_store,    mla_absorb,
+                          quantise,   pack,       linear,      mla_store,    mla_absorb,
                           sparse_mla, mla_expand, index_store, index_query,  index_scores,
                           top_k,      moe_gate,   moe_combine};
 

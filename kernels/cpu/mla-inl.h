@@ -20,12 +20,13 @@ static void mla_store(const MlaStoreParams& p) {
   for (std::int64_t t = 0; t < p.num_tokens; ++t) {
     const std::int64_t row = t * (latent + rope);
     std::byte* rec = p.latent + std::int64_t{p.slots[t]} * p.layout.latent_record();
-    float block[kBlock], lane[16] = {};
-    for (int c = 0; c < latent; ++c) {
-      const float x = load_value(p.kv, p.type, row + c);
-      lane[c % 16] += x * x;
+    float block[kBlock];
+    Lanes squares = lanes_set(0.0f);
+    for (int c = 0; c < latent; c += 16) {
+      const Lanes x = load_lanes(p.kv, p.type, row + c, latent - c);
+      squares = fma(x, x, squares);
     }
-    const float mean = fold(lane) / static_cast<float>(latent);
+    const float mean = fold(squares) / static_cast<float>(latent);
     const float factor = 1.0f / __builtin_sqrtf(mean + kNormEps);
     for (int first = 0; first < latent; first += kBlock) {
       const int n = latent - first < kBlock ? latent - first : kBlock;

@@ -33,6 +33,12 @@ static float group_score(const float* choice, int n) {
 
 constexpr int kMaxExperts = 4096;
 
+static float sigmoid(float x) {
+  float out[16];
+  lanes_store(out, sigmoid_lanes(lanes_set(x)));
+  return out[0];
+}
+
 static void gate_row(const MoeGateParams& p, const float* z, std::int32_t* ids, float* weights) {
   const int size = p.num_experts / p.n_group;
   float *choice = p.scratch, *group = p.scratch + p.num_experts;
@@ -76,13 +82,15 @@ static void moe_gate(const MoeGateParams& p) {
 
 static void moe_combine(const MoeCombineParams& p) {
   for (std::int64_t t = 0; t < p.num_tokens; ++t) {
-    for (std::int64_t c = 0; c < p.cols; ++c) {
-      float sum = 0.0f;
+    for (int c = 0; c < p.cols; c += 16) {
+      const int n = p.cols - c;
+      Lanes sum = lanes_set(0.0f);
       for (std::int64_t j = t * p.top; j < (t + 1) * p.top; ++j) {
-        sum += p.weights[j] * load_value(p.x, p.type, p.rows[j] * std::int64_t{p.cols} + c);
+        const Lanes x = load_lanes(p.x, p.type, p.rows[j] * std::int64_t{p.cols} + c, n);
+        sum = fma(lanes_set(p.weights[j]), x, sum);
       }
-      sum += load_value(p.shared, p.type, t * p.cols + c);
-      store_value(p.out, p.type, t * p.cols + c, sum);
+      sum = add(sum, load_lanes(p.shared, p.type, t * p.cols + c, n));
+      store_lanes(p.out, p.type, t * p.cols + c, sum, n);
     }
   }
 }

@@ -3,6 +3,17 @@
 
 namespace dsv32::kernels {
 
+#if defined(__x86_64__)
+namespace avx2 {
+extern const CpuKernels table;
+}
+namespace avx512 {
+extern const CpuKernels table;
+}
+namespace avx512bf16 {
+extern const CpuKernels table;
+}
+#endif
 namespace generic {
 extern const CpuKernels table;
 }
@@ -11,7 +22,15 @@ extern const CpuKernels table;
 }
 
 CpuTables runnable_cpu_tables() {
-  const CpuKernels* const all[] = {&generic::table, &reference::table};  // best first
+  const CpuKernels* const all[] = {  // best first
+#if defined(__x86_64__)
+    &avx512bf16::table,
+    &avx512::table,
+    &avx2::table,
+#endif
+    &generic::table,
+    &reference::table
+  };
   CpuTables out{};
   for (const CpuKernels* table : all) {
     if (table->runs_here()) out.tables[out.count++] = table;

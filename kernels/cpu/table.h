@@ -16,7 +16,7 @@ struct CpuKernels {
   void (*silu_mul)(const SiluMulParams&);
   void (*quantise)(const QuantiseParams&);
 
-  void (*widen)(const WidenParams&);
+  void (*pack)(const PackParams&);
   void (*linear)(const LinearParams&);
 
   void (*mla_store)(const MlaStoreParams&);

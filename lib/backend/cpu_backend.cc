@@ -59,24 +59,20 @@ kernels::ValueType value_type(DType dtype) {
       return kernels::ValueType::f16;
     case DType::f8_e4m3:
       return kernels::ValueType::e4m3;
+    case DType::i8:
+      return kernels::ValueType::int8;
+    case DType::i4:
+      return kernels::ValueType::int4;
     default:
       throw Error(ErrorCode::internal, "no value type for this dtype");
   }
 }
 
-kernels::Matrix matrix(const Linear& w) {
-  return {.data = w.weight.data,
-          .type = value_type(w.weight.dtype),
-          .stride = w.weight.stride,
-          .scale = w.scale.data,
-          .e8m0 = w.scale.dtype == DType::f8_e8m0,
-          .scale_stride = w.scale.stride};
-}
-
 CpuScratch::CpuScratch(const BackendLimits& limits) {
   using kernels::kRowTile;
   const std::int64_t index_row = std::int64_t{limits.indexer.heads} * limits.indexer.dim;
-  widened = round_up(std::int64_t{kRowTile} * limits.max_width);
+  packed = round_up(kernels::kLinearRows * kernels::packed_row_bytes(limits.max_width) /
+                    std::int64_t{sizeof(float)});
   index_q = round_up(kRowTile * index_row);
   index_weights = round_up(std::int64_t{kRowTile} * limits.indexer.heads);
   index_scores =
@@ -85,14 +81,14 @@ CpuScratch::CpuScratch(const BackendLimits& limits) {
                                     .latent = limits.mla.latent,
                                     .rope = limits.mla.rope,
                                     .index_dim = limits.indexer.dim};
-  worker = round_up(std::max({kernels::sparse_mla_scratch(layout, limits.mla.heads),
-                              std::int64_t{kernels::kPageSize} * (limits.indexer.dim + 1),
-                              std::int64_t{kernels::kTopKScratch},
-                              std::int64_t{limits.num_experts} + limits.n_group}));
+  worker = round_up(std::max(
+      {kernels::sparse_mla_scratch(layout, limits.mla.heads), kernels::kLinearScratch,
+       std::int64_t{kernels::kPageSize} * (limits.indexer.dim + 1),
+       std::int64_t{kernels::kTopKScratch}, std::int64_t{limits.num_experts} + limits.n_group}));
 }
 
 std::int64_t CpuScratch::total(int workers) const {
-  return widened + index_q + index_weights + index_scores + worker * workers;
+  return packed + index_q + index_weights + index_scores + worker * workers;
 }
 
 std::size_t cpu_scratch_bytes(const BackendLimits& limits, int workers) {
@@ -116,7 +112,7 @@ void CpuBackend::reserve(const BackendLimits& limits) {
   scratch_ = allocate(static_cast<std::size_t>(floats) * sizeof(float));
   limits_ = limits;
   float* next = static_cast<float*>(scratch_.get());
-  widened_ = std::exchange(next, next + need.widened);
+  packed_ = reinterpret_cast<std::byte*>(std::exchange(next, next + need.packed));
   index_q_ = std::exchange(next, next + need.index_q);
   index_weights_ = std::exchange(next, next + need.index_weights);
   index_scores_ = std::exchange(next, next + need.index_scores);
@@ -203,52 +199,6 @@ void CpuBackend::gather_rows(TensorView x, TensorView rows, TensorView out) {
   const auto bytes = static_cast<std::size_t>(x.cols * dtype_size(x.dtype));
   for (std::int64_t i = 0; i < out.rows; ++i) {
     std::memcpy(out.slice(i, 1).data, x.slice(list[i], 1).data, bytes);
-  }
-}
-
-void CpuBackend::linear(const Linear& w, const Activation& x, TensorView out) {
-  check_shape(w.weight.cols == x.dense.cols && w.weight.rows == out.cols &&
-                  x.dense.rows == out.rows && x.dense.cols <= limits_.max_width,
-              "linear");
-  for (std::int64_t row = 0; row < out.rows; row += kernels::kRowTile) {
-    const std::int64_t n = std::min<std::int64_t>(kernels::kRowTile, out.rows - row);
-    linear_tile(w, x.slice(row, n), out.slice(row, n));
-  }
-}
-
-void CpuBackend::linear_tile(const Linear& w, const Activation& x, TensorView out) {
-  const bool fp8 = w.format != WeightFormat::dense && x.fp8.data != nullptr;
-  const bool blockwise = fp8 && w.format == WeightFormat::fp8;
-  const TensorView in = fp8 ? x.fp8 : x.dense;
-  const auto rows = static_cast<int>(in.rows), cols = static_cast<int>(in.cols);
-  kernels_->widen({.x = in.data,
-                   .scale = fp8 && !blockwise ? data_as<float>(x.scale) : nullptr,
-                   .out = widened_,
-                   .x_stride = in.stride,
-                   .type = value_type(in.dtype),
-                   .num_rows = rows,
-                   .cols = cols});
-  ranges(out.cols, 8, [&](int first, int last, int) {
-    kernels_->linear({.w = matrix(w),
-                      .x = widened_,
-                      .x_scale = blockwise ? data_as<float>(x.scale) : nullptr,
-                      .out = out.data,
-                      .out_stride = out.stride,
-                      .type = value_type(out.dtype),
-                      .num_rows = rows,
-                      .cols = cols,
-                      .first = first,
-                      .last = last});
-  });
-}
-
-void CpuBackend::grouped_linear(std::span<const Linear> experts, const Activation& x,
-                                TensorView offsets, TensorView out) {
-  check_shape(offsets.cols == static_cast<std::int64_t>(experts.size()) + 1, "grouped_linear");
-  const auto* offset = data_as<std::int32_t>(offsets);
-  for (std::size_t e = 0; e < experts.size(); ++e) {
-    const std::int64_t first = offset[e], n = offset[e + 1] - first;
-    if (n > 0) linear(experts[e], x.slice(first, n), out.slice(first, n));
   }
 }
 

@@ -63,7 +63,13 @@ class CpuBackend final : public Backend {
               const std::function<void(int first, int last, int worker)>& body);
   float* worker_scratch(int worker) { return worker_scratch_ + worker * worker_floats_; }
   void quantise_all(const Activation& a);  // fills its FP8 form, if it has one
-  void linear_tile(const Linear& w, const Activation& x, TensorView out);
+  // Rows [first, first + count) of x through one weight.
+  struct Segment {
+    const Linear* w;
+    std::int64_t first, count;
+  };
+  void run_segments(std::span<const Segment> segments, const Activation& x, TensorView out);
+  void pack_rows(const Linear& w, const Activation& x);
   void select_tile(const BatchView& b, const IndexerShape& shape, const PagedKv& kv,
                    std::int64_t first_token, TensorView indices);
 
@@ -72,7 +78,7 @@ class CpuBackend final : public Backend {
   ThreadPool pool_;
   BackendLimits limits_;
   std::shared_ptr<void> scratch_;
-  float* widened_ = nullptr;         // [kRowTile, max_width]
+  std::byte* packed_ = nullptr;      // [kLinearRows, packed_row_bytes(max_width)]
   float* index_q_ = nullptr;         // [kRowTile, heads, dim]
   float* index_weights_ = nullptr;   // [kRowTile, heads]
   float* index_scores_ = nullptr;    // [kRowTile, max_context]
@@ -82,7 +88,7 @@ class CpuBackend final : public Backend {
 
 // Float counts of reserve()'s parts.
 struct CpuScratch {
-  std::int64_t widened = 0, index_q = 0, index_weights = 0, index_scores = 0, worker = 0;
+  std::int64_t packed = 0, index_q = 0, index_weights = 0, index_scores = 0, worker = 0;
 
   explicit CpuScratch(const BackendLimits& limits);
   std::int64_t total(int workers) const;

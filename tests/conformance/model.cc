@@ -55,8 +55,10 @@ struct Traced {
   std::vector<std::vector<std::int32_t>> experts;  // [MoE layers][n * per_tok]
 };
 
-Model load(const std::filesystem::path& dir, Numerics numerics, bool mtp, std::size_t tokens) {
+Model load(const std::filesystem::path& dir, Numerics numerics, bool mtp, std::size_t tokens,
+           const std::string& kernels) {
   LoadOptions options;
+  options.backend.kernel_set = kernels;
   options.numerics = numerics;
   options.mtp = mtp;
   options.kv_cache_tokens = 2 * tokens + 64;
@@ -128,20 +130,22 @@ RowErrors row_errors(const std::vector<float>& got, const std::vector<float>& wa
 
 class Case {
  public:
-  Case(const std::filesystem::path& dir, Report& report)
-      : dir_(dir), name_(dir.filename().string()), report_(report), want_(dir) {
+  Case(const std::filesystem::path& dir, const std::string& kernels, Report& report)
+      : dir_(dir), kernels_(kernels), report_(report), want_(dir) {
+    name_ = dir.filename().string() + (kernels.empty() ? "" : " [" + kernels + "]");
     ids_ = want_.values<std::int32_t>("ids");
     rows_ = want_.values<std::int32_t>("rows");
   }
 
   void run() {
     const bool mtp = want_.has("exact.mtp_logits");
-    const Model model = load(dir_, Numerics::exact, mtp, ids_.size());
+    const Model model = load(dir_, Numerics::exact, mtp, ids_.size(), kernels_);
     vocab_ = static_cast<std::size_t>(model.config().vocab_size);
     const Traced exact = trace(model, mtp, ids_);
     compare_exact(model, exact, mtp);
     if (!want_.has("native.logits")) return;
-    const Traced native = trace(load(dir_, Numerics::native, mtp, ids_.size()), mtp, ids_);
+    const Traced native =
+        trace(load(dir_, Numerics::native, mtp, ids_.size(), kernels_), mtp, ids_);
     compare_native(native, mtp);
     const RowErrors control = errors(exact.logits, "native.logits");
     result("control: exact logits fail as native ones", !native_ok(control),
@@ -252,7 +256,7 @@ class Case {
   }
 
   std::filesystem::path dir_;
-  std::string name_;
+  std::string kernels_, name_;
   Report& report_;
   Expected want_;
   std::vector<std::int32_t> ids_, rows_;
@@ -263,11 +267,20 @@ class Case {
 
 int run_model(const Args& args) {
   Report report;
-  for (const std::string& dir : args) {
-    try {
-      Case(dir, report).run();
-    } catch (const Error& error) {
-      report.result(dir, false, error.what());
+  Args dirs = args;
+  std::vector<std::string> kernel_sets = {""};  // the best
+  if (dirs.size() >= 2 && dirs[0] == "--kernels") {
+    kernel_sets = dirs[1] == "all" ? available_backends().front().kernel_sets : Args{dirs[1]};
+    dirs.erase(dirs.begin(), dirs.begin() + 2);
+  }
+  for (const std::string& dir : dirs) {
+    for (const std::string& kernels : kernel_sets) {
+      if (kernels == "reference" && kernel_sets.size() > 1) continue;  // the oracle: slow
+      try {
+        Case(dir, kernels, report).run();
+      } catch (const Error& error) {
+        report.result(dir, false, error.what());
+      }
     }
   }
   return report.finish();

@@ -21,6 +21,36 @@ Bytes Data::stored(const std::vector<float>& from, ValueType type) {
   return out;
 }
 
+Bytes run_linear(const kernels::CpuKernels& kernel, const LinearCall& call) {
+  const std::int64_t blocks = (call.cols + kernels::kBlock - 1) / kernels::kBlock;
+  const float* scale = call.x_scale ? call.x_scale + call.first_row * blocks : nullptr;
+  Aligned packed(call.rows * kernels::packed_row_bytes(call.cols));
+  Aligned scratch(kernels::kLinearScratch * 4);
+  kernel.pack(
+      {.x = call.x.data() + std::int64_t{call.first_row} * call.cols * bytes_of(call.x_type),
+       .scale = call.blockwise ? nullptr : scale,
+       .out = packed.data(),
+       .x_stride = call.cols,
+       .type = call.x_type,
+       .w_type = call.w.type,
+       .num_rows = call.rows,
+       .cols = call.cols});
+  Bytes out(static_cast<std::size_t>(call.rows * call.out_stride * bytes_of(call.type)));
+  kernel.linear({.w = call.w,
+                 .x = packed.data(),
+                 .x_type = call.x_type,
+                 .x_scale = call.blockwise ? scale : nullptr,
+                 .out = out.data(),
+                 .out_stride = call.out_stride,
+                 .scratch = scratch.floats(),
+                 .type = call.type,
+                 .num_rows = call.rows,
+                 .cols = call.cols,
+                 .first = call.first,
+                 .last = call.last});
+  return out;
+}
+
 std::vector<double> read(const Bytes& data, ValueType type) {
   std::vector<double> out;
   for (std::size_t i = 0; i < data.size(); i += static_cast<std::size_t>(bytes_of(type))) {

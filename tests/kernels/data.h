@@ -67,6 +67,34 @@ inline double deviation(const std::vector<double>& x, const std::vector<double>&
   return worst / size;
 }
 
+// Memory aligned to 64, poisoned: nobody may read what nobody wrote.
+class Aligned {
+ public:
+  explicit Aligned(std::int64_t bytes) : memory_(static_cast<std::size_t>(bytes) + 64, kPoison) {}
+  std::byte* data() {
+    const auto address = reinterpret_cast<std::uintptr_t>(memory_.data());
+    return memory_.data() + (64 - address % 64) % 64;
+  }
+  float* floats() { return reinterpret_cast<float*>(data()); }
+
+ private:
+  static constexpr std::byte kPoison{0xFF};  // NaN in every type
+  Bytes memory_;
+};
+
+// Rows as `kernel` reads them, and one call of its linear.
+struct LinearCall {
+  kernels::Matrix w;
+  const Bytes& x;
+  ValueType x_type;
+  const float* x_scale;  // e4m3
+  bool blockwise;        // x_scale is linear's business, not pack's
+  ValueType type;
+  int first_row, rows, cols, first, last;
+  std::int64_t out_stride;
+};
+Bytes run_linear(const kernels::CpuKernels& kernel, const LinearCall& call);
+
 // Rounding of the last step, and the order of sums before it.
 inline double tolerance(ValueType type) { return type == ValueType::f32 ? 2e-6 : 8e-3; }
 

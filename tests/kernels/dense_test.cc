@@ -1,4 +1,4 @@
-// Topics dense and gemm against their double-precision twins, at widths that fit no block.
+// Topic dense against its double-precision twin, at widths that fit no block.
 #include "tests/kernels/data.h"
 
 namespace dsv32::test {
@@ -11,99 +11,6 @@ using kernels::Matrix;
 constexpr ValueType kTypes[] = {ValueType::f32, ValueType::bf16};
 
 std::int64_t blocks(std::int64_t n) { return (n + kBlock - 1) / kBlock; }
-
-// A weight with its scales, at an odd address.
-struct Weight {
-  Bytes data, scale;
-  Matrix matrix;
-
-  Weight(Data& random, std::int64_t out, std::int64_t in, ValueType type, bool e8m0, bool pow2) {
-    data = random.values(out * in, type, type == ValueType::e4m3 ? 60.0f : 1.0f);
-    data.insert(data.begin(), std::byte{0});
-    std::vector<float> scales;
-    for (std::int64_t i = 0; i < blocks(out) * blocks(in); ++i) {
-      const int exponent = random.integer(-6, 0);
-      scales.push_back(std::ldexp(pow2 || e8m0 ? 1.0f : 1.37f, exponent));
-      if (e8m0) scale.push_back(static_cast<std::byte>(127 + exponent));
-    }
-    if (!e8m0) scale = Data::stored(scales, ValueType::f32);
-    scale.insert(scale.begin(), 3, std::byte{0});
-    matrix = {.data = data.data() + 1,
-              .type = type,
-              .stride = in,
-              .scale = scale.data() + 3,
-              .e8m0 = e8m0,
-              .scale_stride = blocks(in)};
-  }
-};
-
-TEST_CASE("linear equals its twin for every weight type") {
-  Data data(11);
-  struct Kind {
-    ValueType type;
-    bool e8m0, pow2;
-  };
-  for_tables([&](const CpuKernels& table, const CpuKernels& reference) {
-    for (const Kind kind :
-         {Kind{ValueType::f32, false, false}, Kind{ValueType::bf16, false, false},
-          Kind{ValueType::f16, false, false}, Kind{ValueType::e4m3, false, true},
-          Kind{ValueType::e4m3, true, true}, Kind{ValueType::e4m3, false, false}}) {
-      for (const int cols : {1, 40, 128, 300, 1100}) {
-        const bool blockwise = kind.type == ValueType::e4m3 && !kind.pow2;
-        const int rows = data.integer(1, 9), outs = 150, first = 3, last = 147;
-        const Weight w(data, outs, cols, kind.type, kind.e8m0, kind.pow2);
-        const auto x = data.floats(rows * cols);
-        const auto x_scale = data.floats(rows * blocks(cols));
-        for (const ValueType type : kTypes) {
-          const auto run = [&](const CpuKernels& kernel) {
-            Bytes out(static_cast<std::size_t>(rows * outs * bytes_of(type)));
-            kernel.linear({.w = w.matrix,
-                           .x = x.data(),
-                           .x_scale = blockwise ? x_scale.data() : nullptr,
-                           .out = out.data(),
-                           .out_stride = outs,
-                           .type = type,
-                           .num_rows = rows,
-                           .cols = cols,
-                           .first = first,
-                           .last = last});
-            return read(out, type);
-          };
-          INFO("cols " << cols << ", e8m0 " << kind.e8m0 << ", pow2 " << kind.pow2);
-          CHECK(deviation(run(table), run(reference)) < tolerance(type));
-        }
-      }
-    }
-  });
-}
-
-TEST_CASE("linear has the same bits for any number of rows") {
-  Data data(12);
-  for_tables([&](const CpuKernels& table, const CpuKernels&) {
-    const int rows = 64, cols = 384, outs = 30;
-    const Weight w(data, outs, cols, ValueType::e4m3, false, true);
-    const auto x = data.floats(rows * cols);
-    const auto run = [&](int first, int count) {
-      std::vector<float> out(static_cast<std::size_t>(count * outs));
-      table.linear({.w = w.matrix,
-                    .x = x.data() + first * cols,
-                    .x_scale = nullptr,
-                    .out = reinterpret_cast<std::byte*>(out.data()),
-                    .out_stride = outs,
-                    .type = ValueType::f32,
-                    .num_rows = count,
-                    .cols = cols,
-                    .first = 0,
-                    .last = outs});
-      return out;
-    };
-    const auto all = run(0, rows);
-    for (int row = 0; row < rows; ++row) {
-      const auto one = run(row, 1);
-      REQUIRE(std::memcmp(one.data(), all.data() + row * outs, outs * sizeof(float)) == 0);
-    }
-  });
-}
 
 TEST_CASE("norm, residual sum and silu equal their twins") {
   Data data(13);
@@ -175,17 +82,6 @@ TEST_CASE("quantised activations equal their twins, code by code") {
       const auto codes = run(table, scale);
       CHECK(codes == run(reference, twin_scale));
       CHECK(scale == twin_scale);
-      std::vector<float> wide(codes.size()), twin_wide(codes.size());
-      for (auto [kernel, out] : {std::pair{&table, &wide}, std::pair{&reference, &twin_wide}}) {
-        kernel->widen({.x = reinterpret_cast<const std::byte*>(codes.data()),
-                       .scale = scale.data(),
-                       .out = out->data(),
-                       .x_stride = cols,
-                       .type = ValueType::e4m3,
-                       .num_rows = rows,
-                       .cols = cols});
-      }
-      CHECK(wide == twin_wide);
     }
   });
 }
@@ -196,11 +92,17 @@ TEST_CASE("embed copies rows of any type") {
     const int cols = 33;
     const std::vector<std::int32_t> tokens = {4, 0, 9, 4};
     for (const ValueType type : {ValueType::f32, ValueType::bf16, ValueType::f16}) {
-      const Weight w(data, 10, cols, type, false, false);
+      const Bytes rows = data.values(10 * cols, type);
+      const Matrix table_of_rows{.data = rows.data(),
+                                 .type = type,
+                                 .stride = cols,
+                                 .scale = nullptr,
+                                 .scale_type = kernels::ScaleType::f32,
+                                 .scale_stride = 0};
       const auto run = [&](const CpuKernels& kernel) {
         Bytes out(tokens.size() * cols * 4);
         kernel.embed({.tokens = tokens.data(),
-                      .table = w.matrix,
+                      .table = table_of_rows,
                       .out = out.data(),
                       .type = ValueType::f32,
                       .num_rows = 4,

@@ -49,7 +49,7 @@ void check_attention(Data& data, const CpuKernels& table, const CpuKernels& refe
                     .type = c.type,
                     .stride = latent,
                     .scale = nullptr,
-                    .e8m0 = false,
+                    .scale_type = kernels::ScaleType::f32,
                     .scale_stride = 0};
   const Bytes q = data.values(queries * c.heads * (c.nope + rope), c.type);
   const auto query_rope = data.rope(queries, rope);

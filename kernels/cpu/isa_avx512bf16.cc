@@ -1,0 +1,37 @@
+// AVX-512 with VBMI and BF16: Zen 4 and later, Sapphire Rapids and later. BF16 rows go through
+// VDPBF16PS; f32 rows (exact numerics) take the f32 forms.
+#include <immintrin.h>
+
+#include "kernels/cpu/table.h"
+#include "kernels/numbers.h"
+
+namespace dsv32::kernels::avx512bf16 {
+
+constexpr int kTileRows = 4, kTileTokens = 4;
+
+// Each uses what stands before it.
+// clang-format off
+#include "kernels/cpu/lanes_avx512-inl.h"
+#include "kernels/cpu/dense-inl.h"
+#include "kernels/cpu/gemm-inl.h"
+#include "kernels/cpu/indexer-inl.h"
+#include "kernels/cpu/mla-inl.h"
+#include "kernels/cpu/moe-inl.h"
+#include "kernels/cpu/weights-bf16-inl.h"
+#include "kernels/cpu/gemm-bf16-inl.h"
+// clang-format on
+
+static bool runs_here() {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+         __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vnni") &&
+         __builtin_cpu_supports("avx512bf16");
+}
+
+extern const CpuKernels table;
+const CpuKernels table = {"avx512bf16", runs_here,  embed,       add_rms_norm, silu_mul,
+                          quantise,     pack_bf16,  linear_bf16, mla_store,    mla_absorb,
+                          sparse_mla,   mla_expand, index_store, index_query,  index_scores,
+                          top_k,        moe_gate,   moe_combine};
+
+}  // namespace dsv32::kernels::avx512bf16

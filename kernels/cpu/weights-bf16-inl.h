@@ -1,0 +1,179 @@
+// How each weight type becomes BF16 in registers: for gemm-bf16-inl.h and mla-bf16-inl.h.
+
+// BF16 of every e4m3 magnitude times 2^k: 128 low bytes, then 128 high bytes.
+struct alignas(64) CodeTable {
+  std::uint8_t low[128], high[128];
+};
+constexpr int kMaxExponent = 100;  // Matrix::scales_are_pow2
+
+struct CodeTables {
+  CodeTable zero, power[2 * kMaxExponent + 1];
+};
+
+static constexpr CodeTable make_code_table(int exponent, bool zero) {
+  CodeTable t{};
+  for (int code = 0; code < 128; ++code) {
+    int mantissa = code & 7, power = code >> 3;
+    if (power == 0) {  // subnormal: mantissa * 2^-9
+      power = 1;
+      while (mantissa != 0 && mantissa < 8) {
+        mantissa *= 2;
+        --power;
+      }
+    }
+    // Value (1 + m / 8) * 2^(power - 7); BF16 keeps the 3 bits at the top of its 7.
+    int bits = ((power - 7 + exponent + 127) << 7) | ((mantissa & 7) << 4);
+    if (code == 0 || zero) bits = 0;
+    if (code == 127) bits = 0x7FC0;
+    t.low[code] = static_cast<std::uint8_t>(bits & 255);
+    t.high[code] = static_cast<std::uint8_t>(bits >> 8);
+  }
+  return t;
+}
+
+static constexpr CodeTables make_code_tables() {
+  CodeTables all{};
+  all.zero = make_code_table(0, true);
+  for (int e = -kMaxExponent; e <= kMaxExponent; ++e) {
+    all.power[e + kMaxExponent] = make_code_table(e, false);
+  }
+  return all;
+}
+static constexpr CodeTables kCodeTables = make_code_tables();
+
+// The table of a scale that is 0 or 2^k, |k| <= kMaxExponent.
+static const CodeTable* code_table(float scale) {
+  if (scale == 0.0f) return &kCodeTables.zero;
+  const int exponent = static_cast<int>(float_bits(scale) >> 23) - 127;
+  return &kCodeTables.power[exponent + kMaxExponent];
+}
+
+static inline __mmask64 first_bytes(int n) {
+  return n >= 64 ? ~__mmask64{0} : n <= 0 ? 0 : (__mmask64{1} << n) - 1;
+}
+
+struct Lut {
+  __m512i low0, low1, high0, high1;
+};
+static inline Lut load_lut(const CodeTable* t) {
+  return {_mm512_load_si512(t->low), _mm512_load_si512(t->low + 64), _mm512_load_si512(t->high),
+          _mm512_load_si512(t->high + 64)};
+}
+
+// 64 codes as BF16, in the order that unpacking leaves: of each 16 the first 8 to a, the rest to b.
+static inline void decode_codes(__m512i codes, const Lut& t, __m512i* a, __m512i* b) {
+  const __m512i sign = _mm512_set1_epi8(static_cast<char>(0x80));
+  const __m512i low = _mm512_permutex2var_epi8(t.low0, codes, t.low1);
+  const __m512i size = _mm512_permutex2var_epi8(t.high0, codes, t.high1);
+  const __m512i high = _mm512_ternarylogic_epi64(size, codes, sign, 0xF8);  // size | codes & sign
+  *a = _mm512_unpacklo_epi8(low, high);
+  *b = _mm512_unpackhi_epi8(low, high);
+}
+
+namespace {  // members of a class are weak symbols elsewhere
+
+// How rows of one weight type become blocks of 128 BF16 values in four registers, in the order in
+// which pack() lays x out for that type. `n` columns exist; the rest are zeros.
+struct Bf16Weights {
+  static constexpr bool kBlockwise = false;
+  static inline Lut lut(const Matrix&, std::int64_t, int) { return Lut{}; }
+  static inline const std::byte* at(const Matrix& w, std::int64_t row, int k) {
+    return w.data + 2 * (row * w.stride + k);
+  }
+  static constexpr int kBytes = 256;  // of a block
+  static inline void decode(const std::byte* p, int n, const Lut&, __m512i* v) {
+    for (int i = 0; i < 4; ++i) {
+      v[i] = _mm512_maskz_loadu_epi8(first_bytes(2 * n - 64 * i), p + 64 * i);
+    }
+  }
+};
+
+struct Fp8Pow2Weights {
+  static constexpr bool kBlockwise = false;
+  static inline Lut lut(const Matrix& w, std::int64_t row, int k) {
+    return load_lut(code_table(block_scale(w, row, k)));
+  }
+  static inline const std::byte* at(const Matrix& w, std::int64_t row, int k) {
+    return w.data + row * w.stride + k;
+  }
+  static constexpr int kBytes = 128;
+  static inline void decode(const std::byte* p, int n, const Lut& t, __m512i* v) {
+    decode_codes(_mm512_maskz_loadu_epi8(first_bytes(n), p), t, v, v + 1);
+    decode_codes(_mm512_maskz_loadu_epi8(first_bytes(n - 64), p + 64), t, v + 2, v + 3);
+  }
+};
+
+struct Fp8Weights : Fp8Pow2Weights {
+  static constexpr bool kBlockwise = true;
+  static inline Lut lut(const Matrix&, std::int64_t, int) { return load_lut(code_table(1.0f)); }
+};
+
+// Magnitudes 0 to 127 through a table as e4m3's; -128 alone has none.
+static constexpr CodeTable make_integer_table() {
+  CodeTable t{};
+  for (int i = 1; i < 128; ++i) {
+    int top = 0;
+    while ((i >> (top + 1)) != 0) ++top;
+    const int bits = ((top + 127) << 7) | ((i << (7 - top)) & 127);
+    t.low[i] = static_cast<std::uint8_t>(bits & 255);
+    t.high[i] = static_cast<std::uint8_t>(bits >> 8);
+  }
+  return t;
+}
+static constexpr CodeTable kIntegerTable = make_integer_table();
+
+struct Int8Weights {
+  static constexpr bool kBlockwise = true;
+  static inline Lut lut(const Matrix&, std::int64_t, int) { return load_lut(&kIntegerTable); }
+  static inline const std::byte* at(const Matrix& w, std::int64_t row, int k) {
+    return w.data + row * w.stride + k;
+  }
+  static constexpr int kBytes = 128;
+  static inline void decode_half(__m512i codes, const Lut& t, __m512i* v) {
+    const __m512i size = _mm512_abs_epi8(codes), sign = _mm512_set1_epi8(static_cast<char>(0x80));
+    const __m512i low = _mm512_permutex2var_epi8(t.low0, size, t.low1);
+    __m512i high = _mm512_permutex2var_epi8(t.high0, size, t.high1);
+    high = _mm512_mask_mov_epi8(high, _mm512_cmpeq_epi8_mask(codes, sign), _mm512_set1_epi8(0x43));
+    high = _mm512_ternarylogic_epi64(high, codes, sign, 0xF8);
+    v[0] = _mm512_unpacklo_epi8(low, high);
+    v[1] = _mm512_unpackhi_epi8(low, high);
+  }
+  static inline void decode(const std::byte* p, int n, const Lut& t, __m512i* v) {
+    decode_half(_mm512_maskz_loadu_epi8(first_bytes(n), p), t, v);
+    decode_half(_mm512_maskz_loadu_epi8(first_bytes(n - 64), p + 64), t, v + 2);
+  }
+};
+
+// A nibble n means n - 8.
+struct Int4Weights {
+  static constexpr bool kBlockwise = true;
+  static inline Lut lut(const Matrix&, std::int64_t, int) {
+    const __m128i low =
+        _mm_setr_epi8(0, -32, -64, -96, -128, 64, 0, -128, 0, -128, 0, 64, -128, -96, -64, -32);
+    const __m128i high =
+        _mm_setr_epi8(-63, -64, -64, -64, -64, -64, -64, -65, 0, 63, 64, 64, 64, 64, 64, 64);
+    return {_mm512_broadcast_i32x4(low), _mm512_broadcast_i32x4(high), __m512i{}, __m512i{}};
+  }
+  static inline const std::byte* at(const Matrix& w, std::int64_t row, int k) {
+    return w.data + (row * w.stride + k) / 2;
+  }
+  static constexpr int kBytes = 64;
+  static inline void decode(const std::byte* p, int n, const Lut& t, __m512i* v) {
+    const __m512i bytes =  // absent columns are nibble 8: zero
+        _mm512_mask_loadu_epi8(_mm512_set1_epi8(static_cast<char>(0x88)), first_bytes((n + 1) / 2),
+                               p);
+    const __m512i mask = _mm512_set1_epi8(15);
+    const __m512i even = _mm512_and_si512(bytes, mask);
+    const __m512i odd = _mm512_and_si512(_mm512_srli_epi16(bytes, 4), mask);
+    const __m512i even_low = _mm512_shuffle_epi8(t.low0, even);
+    const __m512i even_high = _mm512_shuffle_epi8(t.low1, even);
+    const __m512i odd_low = _mm512_shuffle_epi8(t.low0, odd);
+    const __m512i odd_high = _mm512_shuffle_epi8(t.low1, odd);
+    v[0] = _mm512_unpacklo_epi8(even_low, even_high);
+    v[1] = _mm512_unpackhi_epi8(even_low, even_high);
+    v[2] = _mm512_unpacklo_epi8(odd_low, odd_high);
+    v[3] = _mm512_unpackhi_epi8(odd_low, odd_high);
+  }
+};
+
+}  // namespace
