@@ -56,8 +56,9 @@ struct Rounds {
 };
 
 double limit_seconds(const Work& work, double read, double compute) {
-  return std::max(work.bytes > 0 ? work.bytes / read : 0,
-                  work.operations > 0 ? work.operations / compute : 0);
+  const auto part = [](double amount, double rate) { return amount > 0 ? amount / rate : 0; };
+  return std::max(part(work.bytes, read), part(work.operations, compute)) +
+         part(work.added_operations, compute);
 }
 
 }  // namespace
@@ -137,7 +138,7 @@ ThreadPool& Bench::pool(int threads) {
 std::span<const std::byte> Bench::codes() {
   if (!codes_) {
     const std::size_t full =
-        std::min(std::size_t{3} << 29, available_memory() / 4) / (std::size_t{1} << 26) << 26;
+        std::min(std::size_t{7} << 28, available_memory() / 4) / (std::size_t{1} << 26) << 26;
     codes_bytes_ = smoke() ? std::size_t{1} << 27 : std::max(full, std::size_t{1} << 28);
     codes_ = huge_memory(codes_bytes_);
     fill_codes({codes_.get(), codes_bytes_}, 1);
@@ -173,7 +174,7 @@ double Bench::best_compute(int threads) const {
 Bench::Reference Bench::reference(const Work& work, int threads) {
   Reference out;
   if (work.bytes > 0) out.read = read_rate(threads);
-  if (work.operations > 0) out.compute = compute_rate(threads);
+  if (work.operations + work.added_operations > 0) out.compute = compute_rate(threads);
   return out;
 }
 
@@ -196,27 +197,26 @@ Paired Bench::against_limit(const Work& work, int threads, const std::function<v
 Paired Bench::against_limit(int threads, const std::function<Work()>& call) {
   const Work kind = call();  // once to warm up, and to see which limits count
   Rounds rounds;
-  double call_seconds = 0;
   const double start = now();
   Reference before = reference(kind, threads);
   // Loud moments get up to three times the time to pass.
   for (int round = 0; round < 400; ++round) {
-    Work done;
+    double elapsed = 0, limit = 0;
     int calls = 0;
+    std::vector<Work> done;
     const double begin = now();
-    double elapsed = 0;
-    while (elapsed < (smoke() ? 0 : kCallSeconds) || calls == 0) {
-      const Work work = call();
-      done.bytes += work.bytes;
-      done.operations += work.operations;
+    while (calls == 0 || (now() - begin < kCallSeconds && !smoke())) {
+      const double at = now();
+      const Work& work = done.emplace_back(call());
+      elapsed += work.seconds > 0 ? work.seconds : now() - at;
       ++calls;
-      elapsed = now() - begin;
     }
     const Reference after = reference(kind, threads);
-    const double limit =
-        limit_seconds(done, (before.read + after.read) / 2, (before.compute + after.compute) / 2);
-    call_seconds = elapsed / calls;
-    rounds.add(quiet(before, after, threads), limit / elapsed, call_seconds, limit / calls);
+    for (const Work& work : done) {
+      limit +=
+          limit_seconds(work, (before.read + after.read) / 2, (before.compute + after.compute) / 2);
+    }
+    rounds.add(quiet(before, after, threads), limit / elapsed, elapsed / calls, limit / calls);
     before = after;
     const double spent = now() - start;
     const bool enough = static_cast<int>(rounds.ratio.size()) >= kEnough;

@@ -59,10 +59,12 @@ struct Paired {
   std::string text() const;  // "n = 9", or that it was loud
 };
 
-// One call's work. A limit's time is the larger of the two.
+// One call's work. The limit's time is the larger of the first two, plus that of the third.
 struct Work {
-  double bytes = 0;       // read from DRAM, each once
-  double operations = 0;  // a multiply-add counts two
+  double bytes = 0;             // read from DRAM, each once
+  double operations = 0;        // a multiply-add counts two
+  double added_operations = 0;  // of phases that read next to nothing
+  double seconds = 0;           // of the call, that count; 0: all
 };
 
 struct Settings {

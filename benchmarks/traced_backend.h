@@ -1,0 +1,101 @@
+// A Backend that passes every step on to another one, adds up the time of a layer's two halves, and
+// can leave a half out: so that a benchmark times the model's own forward pass in parts, and fills
+// a cache of any length without computing what would be in it.
+#ifndef DSV32_BENCHMARKS_TRACED_BACKEND_H_
+#define DSV32_BENCHMARKS_TRACED_BACKEND_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "benchmarks/clock.h"
+#include "lib/backend/backend.h"
+
+namespace dsv32::bench {
+
+class TracedBackend final : public Backend {
+ public:
+  explicit TracedBackend(std::unique_ptr<Backend> inner);
+
+  struct Seconds {
+    double select = 0;       // indexer scores and top-k
+    double attend = 0;       // attention over the keys
+    double projections = 0;  // the rest of the attention half
+    double mlp = 0;          // MoE or dense MLP, with the norm before it
+  };
+  Seconds seconds{};                  // since the last reset
+  std::int64_t distinct_experts = 0;  // that had rows, summed over the layers
+
+  // A half that is left out costs next to nothing; its outputs are random values. The caches are
+  // written in any case.
+  bool skip_attention = false, skip_mlp = false;
+
+  void reset() {
+    seconds = {};
+    distinct_experts = 0;
+    norms_ = 0;
+  }
+
+  const BackendInfo& info() const override { return inner_->info(); }
+  std::string_view kernel_set() const override { return inner_->kernel_set(); }
+  std::shared_ptr<void> allocate(std::size_t bytes) override { return inner_->allocate(bytes); }
+  void reserve(const BackendLimits& limits) override { inner_->reserve(limits); }
+  std::size_t scratch_bytes() const override { return inner_->scratch_bytes(); }
+  TensorView bind_weight(TensorView mapped) override { return inner_->bind_weight(mapped); }
+  void upload(TensorView dst, const void* src) override { inner_->upload(dst, src); }
+  void download(void* dst, TensorView src) override { inner_->download(dst, src); }
+  void copy(TensorView dst, TensorView src) override { inner_->copy(dst, src); }
+  void synchronize() override { inner_->synchronize(); }
+
+  void embed(const BatchView& b, TensorView table, TensorView out) override;
+  void add_rms_norm(TensorView x, TensorView residual, TensorView gain, float eps,
+                    const Activation& out) override;
+  void silu_mul(TensorView gate, TensorView up, const Activation& out) override;
+  void gather_rows(TensorView x, TensorView rows, TensorView out) override;
+  void linear(const Linear& w, const Activation& x, TensorView out) override;
+  void grouped_linear(std::span<const Linear> experts, const Activation& x, TensorView offsets,
+                      TensorView out) override;
+  void mla_store(const BatchView& b, TensorView kv_a, TensorView gain, const PagedKv& kv) override;
+  void mla_absorb(const BatchView& b, const Linear& kv_b, const MlaShape& shape, TensorView q,
+                  TensorView q_latent) override;
+  void sparse_mla(TensorView q_latent, const MlaShape& shape, const PagedKv& kv, TensorView indices,
+                  float scale, TensorView out_latent) override;
+  void mla_expand(const Linear& kv_b, const MlaShape& shape, TensorView out_latent,
+                  const Activation& out) override;
+  void index_store(const BatchView& b, const IndexerShape& shape, TensorView k, TensorView gain,
+                   TensorView bias, const PagedKv& kv) override;
+  void index_select(const BatchView& b, const IndexerShape& shape, TensorView q,
+                    TensorView head_weights, const PagedKv& kv, TensorView indices) override;
+  void moe_gate(TensorView scores, TensorView bias, const GateParams& gate, TensorView ids,
+                TensorView weights) override;
+  void moe_dispatch(const Activation& x, TensorView ids, const Activation& out, TensorView offsets,
+                    TensorView rows) override;
+  void moe_combine(TensorView x, TensorView rows, TensorView weights, TensorView shared,
+                   TensorView out) override;
+
+ private:
+  // A residual is added once before the attention half (but not in the first layer) and once before
+  // the other half.
+  bool in_mlp() const { return norms_ % 2 == 1; }
+  bool skipped() const { return in_mlp() ? skip_mlp : skip_attention; }
+  void fill(TensorView out) const;
+  template <class Step>
+  void timed(double& sum, Step&& step) {
+    const double start = now();
+    std::forward<Step>(step)();
+    sum += now() - start;
+  }
+  double& rest() { return in_mlp() ? seconds.mlp : seconds.projections; }
+
+  std::unique_ptr<Backend> inner_;
+  std::vector<std::byte> noise_;  // bf16
+  int norms_ = 0;
+};
+
+}  // namespace dsv32::bench
+
+#endif  // DSV32_BENCHMARKS_TRACED_BACKEND_H_
