@@ -54,7 +54,11 @@ class Descriptor {
     for (std::size_t done = 0; done < count;) {
       const ssize_t n = pread(fd_, out + done, count - done, static_cast<off_t>(done));
       if (n < 0 && errno == EINTR) continue;
-      if (n < 0) fail(path, "read", errno);
+      if (n < 0) {
+        const int error = errno;
+        throw Error(code_of(error), fmt::format("cannot read {} at byte {}: {}",
+                                                quote(path.string()), done, reason(error)));
+      }
       DSV32_CHECK(n > 0, io, "{} ended at byte {} of {}", quote(path.string()), done, count);
       done += static_cast<std::size_t>(n);
     }

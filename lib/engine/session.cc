@@ -33,7 +33,8 @@ Session::Impl::~Impl() {
   shrink_pages(0);
 }
 
-void Session::Impl::check_tokens(std::span<const TokenId> list) const {
+// `list` behind so many tokens.
+void Session::Impl::check_tokens(std::span<const TokenId> list, std::size_t before) const {
   shared().check_process();
   DSV32_CHECK(!list.empty(), invalid_argument, "no tokens");
   const int vocab = shared().config.vocab_size;
@@ -41,6 +42,10 @@ void Session::Impl::check_tokens(std::span<const TokenId> list) const {
     DSV32_CHECK(token >= 0 && token < vocab, invalid_argument, "token {} is not in 0..{}", token,
                 vocab - 1);
   }
+  const auto most = static_cast<std::size_t>(shared().config.max_position_embeddings);
+  DSV32_CHECK(list.size() <= most && before <= most - list.size(), context_length,
+              "{} tokens behind {} are more than the {} that the model has positions for",
+              list.size(), before, most);
 }
 
 // Under the lock. Pages for `new_length` tokens, and the partly filled one our own; all or nothing.
@@ -175,12 +180,8 @@ void Session::Impl::emit_trace(std::size_t first, std::size_t count, Capture& ca
 
 std::span<const float> Session::Impl::append(std::span<const TokenId> list,
                                              const std::stop_token& cancel) {
-  check_tokens(list);
+  check_tokens(list, tokens.size());
   const std::size_t before = tokens.size();
-  const auto most = static_cast<std::size_t>(shared().config.max_position_embeddings);
-  DSV32_CHECK(list.size() <= most && before <= most - list.size(), context_length,
-              "{} tokens behind {} are more than the {} that the model has positions for",
-              list.size(), before, most);
   refresh_mtp(cancel);
   const MtpState mtp_before = mtp_;
   std::vector<float> logits_before = logits_;
@@ -210,7 +211,7 @@ std::span<const float> Session::Impl::append(std::span<const TokenId> list,
 
 std::span<const float> Session::Impl::sync(std::span<const TokenId> list,
                                            const std::stop_token& cancel) {
-  check_tokens(list);
+  check_tokens(list, 0);
   const auto [mine, theirs] = std::mismatch(tokens.begin(), tokens.end(), list.begin(), list.end());
   const auto common = static_cast<std::size_t>(mine - tokens.begin());
   reuse = {.matched = common, .first_difference = common};

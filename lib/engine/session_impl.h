@@ -38,10 +38,9 @@ class Session::Impl {
 
  private:
   Model::Impl& shared() const { return *model_; }
-  void check_tokens(std::span<const TokenId> list) const;
+  void check_tokens(std::span<const TokenId> list, std::size_t before) const;
   void extend_pages(std::size_t new_length);
   void shrink_pages(std::size_t length) noexcept;
-  void own_last_page(std::vector<std::int32_t>& fresh);
   void refresh_mtp(const std::stop_token& cancel);
   void run_chunk(std::size_t first, std::size_t count, bool last, const std::stop_token& cancel);
   Batch make_batch(std::size_t first, std::size_t count) const;

@@ -11,6 +11,7 @@
 #include "lib/model/model_impl.h"
 #include "lib/model/plan.h"
 #include "lib/text/markers.h"
+#include "lib/text/vocabulary.h"
 
 namespace dsv32 {
 namespace {
@@ -78,7 +79,9 @@ Model::Impl::Impl(const std::filesystem::path& dir, const LoadOptions& load)
   const Plan plan = make_plan(config, files.shards, plan_options(load));
   DSV32_CHECK(plan.fits || load.allow_paging, out_of_memory, "{}", plan.reason);
   weight_bytes = plan.weight_bytes;
-  if (files.folder.has("tokenizer.json")) tokenizer = Tokenizer::load(dir / "tokenizer.json");
+  if (files.folder.has("tokenizer.json")) {
+    tokenizer = Tokenizer::parse(read_text(files.folder, "tokenizer.json", kMaxTokenizerBytes));
+  }
   check_tokenizer();
   sampling = read_sampling(files.folder);
   progress(0.1);

@@ -113,8 +113,10 @@ Tokenizer::Tokenizer(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) 
 Tokenizer Tokenizer::load(const std::filesystem::path& tokenizer_json) {
   const std::filesystem::path parent = tokenizer_json.parent_path();
   const Folder folder(parent.empty() ? std::filesystem::path(".") : parent);
-  const std::string json =
-      read_text(folder, tokenizer_json.filename().string(), kMaxTokenizerBytes);
+  return parse(read_text(folder, tokenizer_json.filename().string(), kMaxTokenizerBytes));
+}
+
+Tokenizer Tokenizer::parse(std::string_view json) {
   return Tokenizer(std::make_shared<const Impl>(parse_vocabulary(json)));
 }
 

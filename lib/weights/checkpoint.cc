@@ -13,6 +13,7 @@ namespace dsv32 {
 namespace {
 
 constexpr std::size_t kMaxConfigBytes = 1u << 20;
+constexpr std::size_t kMaxTokenizerBytes = 64u << 20;
 
 // FNV-1a over 64 bits: for telling checkpoints apart, not against forgery.
 class Hash {
@@ -63,6 +64,9 @@ std::string Checkpoint::fingerprint(Verify verify) const {
     for (const std::int64_t dim : tensor.shape) hash.add(std::to_string(dim));
     const bool scale = tensor.name.ends_with("_scale_inv");
     if (verify == Verify::all || (verify == Verify::scales && scale)) hash.add(tensor.data);
+  }
+  if (impl_->folder.has("tokenizer.json")) {
+    hash.add(read_text(impl_->folder, "tokenizer.json", kMaxTokenizerBytes));
   }
   return hash.hex();
 }

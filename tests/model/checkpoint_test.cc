@@ -17,65 +17,13 @@
 
 #include "tests/conformance/conformance.h"
 #include "tests/support/catch.h"
+#include "tests/support/checkpoint_files.h"
 
 namespace dsv32::test {
 namespace {
 
 namespace fs = std::filesystem;
 const fs::path kGolden = fs::path(DSV32_SOURCE_DIR) / "tests/golden/model/fp8";
-
-// A folder that goes away.
-class TempFolder {
- public:
-  TempFolder() {
-    std::string name = (fs::temp_directory_path() / "dsv32-test-XXXXXX").string();
-    REQUIRE(mkdtemp(name.data()) != nullptr);
-    path_ = name;
-  }
-  TempFolder(const TempFolder&) = delete;
-  TempFolder& operator=(const TempFolder&) = delete;
-  ~TempFolder() { fs::remove_all(path_); }
-  const fs::path& path() const { return path_; }
-
- private:
-  fs::path path_;
-};
-
-struct Tensor {
-  std::string dtype;
-  std::vector<std::int64_t> shape;
-  std::string data;
-};
-using Tensors = std::map<std::string, Tensor>;
-
-Tensors golden_tensors() {
-  const Checkpoint checkpoint = Checkpoint::open(kGolden);
-  Tensors tensors;
-  for (const TensorInfo& t : checkpoint.tensors()) {
-    tensors[t.name] = {
-        t.dtype, t.shape, {reinterpret_cast<const char*>(t.data.data()), t.data.size()}};
-  }
-  return tensors;
-}
-
-void write_shard(const fs::path& file, const Tensors& tensors) {
-  std::string header = "{", data;
-  for (const auto& [name, t] : tensors) {
-    std::string shape;
-    for (const std::int64_t d : t.shape) shape += (shape.empty() ? "" : ",") + std::to_string(d);
-    header += (header.size() > 1 ? ",\"" : "\"") + name + "\":{\"dtype\":\"" + t.dtype +
-              "\",\"shape\":[" + shape + "],\"data_offsets\":[" + std::to_string(data.size()) +
-              "," + std::to_string(data.size() + t.data.size()) + "]}";
-    data += t.data;
-  }
-  header += "}";
-  std::uint64_t size = header.size();
-  std::string length(8, '\0');
-  std::memcpy(length.data(), &size, 8);
-  std::ofstream(file, std::ios::binary) << length << header << data;
-}
-
-void write_text(const fs::path& file, const std::string& text) { std::ofstream(file) << text; }
 
 std::string config() { return conformance::read_file(kGolden / "config.json"); }
 
@@ -91,7 +39,7 @@ std::vector<float> logits_of(const fs::path& folder) {
 template <class Change>
 std::string load_error(ErrorCode code, const std::string& part, Change&& change) {
   const TempFolder folder;
-  Tensors tensors = golden_tensors();
+  Tensors tensors = tensors_of(kGolden);
   change(tensors);
   write_shard(folder.path() / "model.safetensors", tensors);
   write_text(folder.path() / "config.json", config());
@@ -108,7 +56,7 @@ std::string first_with(const Tensors& tensors, const std::string& part) {
 
 TEST_CASE("shards in any cut, with odd names, with or without index give the same bits") {
   const std::vector<float> want = logits_of(kGolden);
-  const Tensors all = golden_tensors();
+  const Tensors all = tensors_of(kGolden);
   const TempFolder folder;
   write_text(folder.path() / "config.json", config());
   std::map<int, Tensors> parts;
@@ -130,7 +78,7 @@ TEST_CASE("shards in any cut, with odd names, with or without index give the sam
 
 TEST_CASE("IX-02 IX-03 IX-08 IX-09 IX-13 indexes that lie") {
   const TempFolder folder;
-  const Tensors all = golden_tensors();
+  const Tensors all = tensors_of(kGolden);
   write_text(folder.path() / "config.json", config());
   write_shard(folder.path() / "a.safetensors", all);
   const fs::path index = folder.path() / "model.safetensors.index.json";
@@ -205,7 +153,7 @@ TEST_CASE("MM-03 MM-04 MM-08 files that change under an open model") {
 }
 
 TEST_CASE("DT-09 DT-11 DT-14 DT-16 tensors that are missing or misshaped, by name") {
-  const Tensors all = golden_tensors();
+  const Tensors all = tensors_of(kGolden);
   const std::string q_a = first_with(all, "q_a_proj.weight");
   load_error(ErrorCode::mismatch, q_a,
              [&](Tensors& t) { std::swap(t[q_a].shape[0], t[q_a].shape[1]); });
@@ -232,7 +180,7 @@ TEST_CASE("DT-09 DT-11 DT-14 DT-16 tensors that are missing or misshaped, by nam
 }
 
 TEST_CASE("DT-12 scales and biases that are no numbers") {
-  const Tensors all = golden_tensors();
+  const Tensors all = tensors_of(kGolden);
   const std::string scale = first_with(all, "o_proj.weight_scale_inv");
   const auto put = [&](const std::string& name, float value) {
     return [name, value](Tensors& t) { std::memcpy(t[name].data.data(), &value, 4); };
@@ -249,7 +197,7 @@ TEST_CASE("DT-12 scales and biases that are no numbers") {
 
 TEST_CASE("DT-13 weights that are no numbers load, and the row says so") {
   const TempFolder folder;
-  Tensors tensors = golden_tensors();
+  Tensors tensors = tensors_of(kGolden);
   Tensor& head = tensors["lm_head.weight"];
   const std::uint16_t nan = 0x7FC0;
   for (std::size_t i = 0; i + 1 < head.data.size(); i += 2) {
@@ -271,7 +219,7 @@ TEST_CASE("DT-15 DT-17 unknown tensors") {
                            "model.layers.1.mlp.experts.007.up_proj.weight", "extra"}) {
     INFO(name);
     const TempFolder folder;
-    Tensors tensors = golden_tensors();
+    Tensors tensors = tensors_of(kGolden);
     tensors[name] = {"F32", {1}, std::string(4, '\0')};
     write_shard(folder.path() / "model.safetensors", tensors);
     write_text(folder.path() / "config.json", config());
@@ -289,7 +237,7 @@ TEST_CASE("a model that does not fit is refused with both figures") {
 
 TEST_CASE("the fingerprint sees names, shapes and scales") {
   const TempFolder folder;
-  Tensors tensors = golden_tensors();
+  Tensors tensors = tensors_of(kGolden);
   write_text(folder.path() / "config.json", config());
   write_shard(folder.path() / "model.safetensors", tensors);
   const std::string print = Checkpoint::open(folder.path()).fingerprint();

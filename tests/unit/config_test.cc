@@ -96,7 +96,7 @@ TEST_CASE("CF-11 CF-12 widths that the kernels cannot take") {
   for (const char* value : {"31", "0", "-2"}) refused("qk_rope_head_dim", value);
   for (const char* value : {"96", "0", "100"}) refused("index_head_dim", value);
   for (const char* value : {"-1", "0"}) refused("index_n_heads", value);
-  refused("index_topk", "-1");
+  for (const char* value : {"-1", "0", "4097"}) refused("index_topk", value);
 }
 
 TEST_CASE("CF-13 CF-14 what this library does not do") {

@@ -1,0 +1,47 @@
+// Seams of the fault tests: system calls and allocations of the library that fail when told to. The
+// linker puts them in (-Wl,--wrap, and this program's own operator new); the library knows nothing.
+#ifndef DSV32_TESTS_FAULTS_SEAMS_H_
+#define DSV32_TESTS_FAULTS_SEAMS_H_
+
+#include <atomic>
+#include <functional>
+#include <string>
+
+namespace dsv32::test {
+
+// Everything off. Calls are counted from 0; a fault happens once, at its number.
+struct Seams {
+  static constexpr long kNever = -1;
+
+  int fail_map = kNever, fail_read = kNever;
+  int error = 0;             // errno of the failing call
+  bool short_reads = false;  // a few bytes at a time, every other call interrupted
+  std::function<void(const std::string& name)> on_open{};  // before openat
+  int maps = 0, unmaps = 0, reads = 0;
+};
+extern Seams seams;  // of the thread that tests
+
+// Allocations of the thread that makes one of these.
+class FailAllocation {
+ public:
+  explicit FailAllocation(long number);  // counted from 0
+  ~FailAllocation();
+  FailAllocation(const FailAllocation&) = delete;
+  FailAllocation& operator=(const FailAllocation&) = delete;
+  static bool happened();
+};
+
+// While it lives all new memory is 0xFF: NaN in every format.
+class PoisonMemory {
+ public:
+  PoisonMemory();
+  ~PoisonMemory();
+  PoisonMemory(const PoisonMemory&) = delete;
+  PoisonMemory& operator=(const PoisonMemory&) = delete;
+};
+
+int open_descriptors();  // of this process
+
+}  // namespace dsv32::test
+
+#endif  // DSV32_TESTS_FAULTS_SEAMS_H_

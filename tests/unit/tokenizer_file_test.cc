@@ -1,0 +1,101 @@
+// A tokenizer.json's merges in both spellings; its added tokens: many, alike, and overlapping.
+#include <chrono>
+#include <string>
+#include <vector>
+
+#include "dsv32/tokenizer.h"
+
+#include "lib/text/vocabulary.h"
+#include "tests/conformance/conformance.h"
+#include "tests/support/catch.h"
+#include "tests/support/checkpoint_files.h"
+
+namespace dsv32::test {
+namespace {
+
+std::string small() {  // the tokenizer of the fuzz corpus
+  return conformance::read_file(std::string(DSV32_SOURCE_DIR) +
+                                "/tests/fuzz/corpus/tokenizer/small");
+}
+
+Tokenizer tokenizer_of(const std::string& json) {
+  const TempFolder folder;
+  write_text(folder.path() / "tokenizer.json", json);
+  return Tokenizer::load(folder.path() / "tokenizer.json");
+}
+
+// With these added tokens instead of its own, ids from 300 on.
+std::string with_added(const std::vector<std::string>& contents) {
+  std::string text = small();
+  std::string list;
+  int id = 300;
+  for (const std::string& content : contents) {
+    list += (list.empty() ? "" : ", ");
+    list += "{\"id\": " + std::to_string(id++) + ", \"content\": \"" + content +
+            "\", \"single_word\": false, \"lstrip\": false, \"rstrip\": false, "
+            "\"normalized\": false, \"special\": true}";
+  }
+  const std::string key = "\"added_tokens\": [";
+  const std::size_t begin = text.find(key) + key.size();
+  return text.replace(begin, text.find(']', begin) - begin, list);
+}
+
+Tokenizer tokenizer_with(const std::vector<std::string>& contents) {
+  return tokenizer_of(with_added(contents));
+}
+
+std::vector<std::string> marked(const Tokenizer& tokenizer, const std::string& text) {
+  std::vector<std::string> out;
+  for (const TokenId id : tokenizer.encode(text, true)) {
+    if (id >= 300) out.emplace_back(tokenizer.bytes(id));
+  }
+  return out;
+}
+
+TEST_CASE("TK-04 both spellings of a merge give the same ids") {
+  const std::string pair = "[\"a\", \"b\"]", text = small();
+  const std::size_t at = text.find(pair);
+  REQUIRE(at != std::string::npos);
+  const auto spelled = [&](const std::string& merge) {
+    return std::string(text).replace(at, pair.size(), merge);
+  };
+  const auto ids = tokenizer_of(text).encode("abab ba ab");
+  CHECK(ids.size() == 7);
+  CHECK(tokenizer_of(spelled("\"a b\"")).encode("abab ba ab") == ids);
+  for (const char* merge : {"\"a b c\"", "\"ab\"", "\"a  b\"", "\" a b\"", "[\"a\"]", "[]",
+                            "[\"a\", \"b\", \"a\"]", "[\"a\", \" \"]", "7", "null"}) {
+    INFO(merge);
+    CHECK_THROWS_AS(tokenizer_of(spelled(merge)), Error);
+  }
+}
+
+TEST_CASE("TK-06 added tokens: the leftmost, then the longest; none empty, none twice") {
+  using List = std::vector<std::string>;
+  const Tokenizer tokenizer = tokenizer_with({"<a", "<a>", "<a>b", "b><", "><a"});
+  CHECK(marked(tokenizer, "x<a>bx") == List{"<a>b"});
+  CHECK(marked(tokenizer, "x<a>x<ax") == List{"<a>", "<a"});
+  CHECK(marked(tokenizer, "<a>b><a>") == List{"<a>b", "><a"});
+  CHECK(marked(tokenizer, "b><a>") == List{"b><"});
+  CHECK(tokenizer.decode(tokenizer.encode("<a>b><a><a<<a", true)) == "<a>b><a><a<<a");
+  check_error(ErrorCode::bad_format, "", [] { tokenizer_with({"<a>", ""}); });
+  check_error(ErrorCode::bad_format, "", [] { tokenizer_with({"<a>", "<a>"}); });
+}
+
+TEST_CASE("TK-06 100,000 added tokens are linear work") {
+  const auto seconds = [](int count) {
+    std::vector<std::string> contents;
+    std::string text;
+    for (int i = 0; i < count; ++i) {
+      contents.push_back("<|token " + std::to_string(i) + "|>");
+      text += contents.back() + " <|token ";
+    }
+    const auto start = std::chrono::steady_clock::now();
+    const Tokenizer tokenizer = tokenizer_with(contents);
+    CHECK(marked(tokenizer, text).size() == contents.size());
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  };
+  CHECK(seconds(100000) < 20.0);  // quadratic work would take hours
+}
+
+}  // namespace
+}  // namespace dsv32::test
