@@ -12,6 +12,9 @@
 
 namespace cli {
 
+// Makes the bytes of a tensor from `first` on. Called by several threads at once, in any order.
+using Fill = std::function<void(std::size_t first, std::span<std::byte> out)>;
+
 // A tensor that is made while it is written.
 struct StreamedTensor {
   std::string name{};
@@ -19,8 +22,7 @@ struct StreamedTensor {
   std::vector<std::int64_t> shape{};
   std::size_t bytes = 0;
   std::size_t step = 8;  // pieces begin at multiples of so many bytes
-  // Makes the bytes from `first` on. Called by several threads at once, in any order.
-  std::function<void(std::size_t first, std::span<std::byte> out)> fill{};
+  Fill fill{};
 };
 
 struct WriteOptions {

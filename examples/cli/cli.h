@@ -87,6 +87,7 @@ void add_inspect(CLI::App& root, Context& context);
 void add_info(CLI::App& root, Context& context);
 void add_trace(CLI::App& root, Context& context);
 void add_make_model(CLI::App& root, Context& context);
+void add_quantize(CLI::App& root, Context& context);
 
 // -m and the positionals. `rest` describes what follows the model: "" = nothing may.
 void add_model_name(CLI::App& app, ModelOptions& options, const char* rest = "");

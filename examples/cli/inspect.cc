@@ -67,6 +67,8 @@ Json config_json(const dsv32::ModelConfig& config) {
           {"rope_theta", config.rope_theta},
           {"rope_factor", config.rope_factor},
           {"weight_block_size", config.weight_block_size},
+          {"bits", config.bits},
+          {"group_size", config.group_size},
           {"ue8m0_scales", config.ue8m0_scales}};
 }
 

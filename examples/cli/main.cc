@@ -29,6 +29,7 @@ void describe(CLI::App& root, Context& context) {
   add_info(root, context);
   add_trace(root, context);
   add_make_model(root, context);
+  add_quantize(root, context);
 }
 
 // Help and version go to stdout with 0; anything else that the parser says is wrong usage.

@@ -7,6 +7,8 @@
 #include <cstring>
 #include <utility>
 
+#include "cli/number_formats.h"
+
 namespace cli {
 namespace {
 
@@ -57,23 +59,12 @@ const std::vector<float>& fine_quantiles() {
   return values;
 }
 
-float e4m3_value(unsigned code) {  // 0..0x7E
-  const int exponent = static_cast<int>(code >> 3), mantissa = static_cast<int>(code & 7);
-  return exponent == 0 ? std::ldexp(static_cast<float>(mantissa), -9)
-                       : std::ldexp(static_cast<float>(8 + mantissa), exponent - 10);
-}
-
 std::uint8_t nearest_e4m3(float x) {
   unsigned best = 0;
   for (unsigned code = 1; code <= 0x7E; ++code)
-    if (std::abs(e4m3_value(code) - std::abs(x)) < std::abs(e4m3_value(best) - std::abs(x)))
+    if (std::abs(from_e4m3(code) - std::abs(x)) < std::abs(from_e4m3(best) - std::abs(x)))
       best = code;
   return static_cast<std::uint8_t>(best | (x < 0 ? 0x80u : 0u));
-}
-
-std::uint16_t nearest_bf16(float x) {
-  const auto bits = std::bit_cast<std::uint32_t>(x);
-  return static_cast<std::uint16_t>((bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16);
 }
 
 template <class Code>
@@ -136,7 +127,7 @@ Fill NormalValues::e4m3(std::uint64_t stream, float deviation) {
 
 Fill NormalValues::bf16(std::uint64_t stream, float deviation) {
   Table<std::uint16_t>& table = bf16_[deviation];
-  if (!table) table = coded(deviation, fine_quantiles(), nearest_bf16);
+  if (!table) table = coded(deviation, fine_quantiles(), to_bf16);
   return [stream, table](std::size_t first, std::span<std::byte> out) {
     fill_words(first, out, [stream, codes = table->data()](std::uint64_t index) {
       const std::uint64_t random = word(stream, index);

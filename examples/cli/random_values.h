@@ -4,16 +4,14 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <map>
 #include <memory>
-#include <span>
 #include <string_view>
 #include <vector>
 
-namespace cli {
+#include "cli/checkpoint_writer.h"
 
-using Fill = std::function<void(std::size_t first, std::span<std::byte> out)>;
+namespace cli {
 
 // The stream of random words that belongs to a tensor.
 std::uint64_t stream_of(std::uint64_t seed, std::string_view name);

@@ -127,13 +127,7 @@ void read_rope(const Fields& f, ModelConfig& c) {
   c.mscale_all_dim = rope.number("mscale_all_dim", 0.0f);
 }
 
-void read_quantization(const Fields& f, ModelConfig& c) {
-  const Json* block = f.find("quantization_config");
-  c.weight_block_size = 0;
-  c.ue8m0_scales = true;
-  if (!block) return;
-  DSV32_CHECK(block->is_object(), bad_format, "{}: quantization_config is no object", kFile);
-  const Fields q(*block);
+void read_fp8(const Fields& q, ModelConfig& c) {
   const std::string method = q.text("quant_method", "fp8"), format = q.text("fmt", "e4m3");
   const std::string scheme = q.text("activation_scheme", "dynamic");
   DSV32_CHECK(method == "fp8" && format == "e4m3" && scheme == "dynamic", unsupported,
@@ -149,6 +143,33 @@ void read_quantization(const Fields& f, ModelConfig& c) {
   DSV32_CHECK(scale.empty() || scale == "ue8m0", unsupported, "{}: scale_fmt {} is not supported",
               kFile, quote(scale));
   c.ue8m0_scales = !scale.empty();
+}
+
+// What `dsv32 quantize` writes; `rest` is the source's block, for the matrices that it left alone.
+void read_compact(const Fields& q, const std::string& method, ModelConfig& c) {
+  c.bits = q.integer("bits");
+  c.group_size = q.integer("group_size");
+  const bool wide = method == "dsv32_int8";
+  DSV32_CHECK(c.bits == (wide ? 8 : 4), bad_format, "{}: quant_method {} with bits {}", kFile,
+              quote(method), c.bits);
+  DSV32_CHECK(c.group_size == 128 || (c.group_size == 64 && !wide), unsupported,
+              "{}: quant_method {} with group_size {}", kFile, quote(method), c.group_size);
+}
+
+void read_quantization(const Fields& f, ModelConfig& c) {
+  c.weight_block_size = 0;
+  c.ue8m0_scales = true;
+  const Json* block = f.find("quantization_config");
+  if (!block) return;
+  DSV32_CHECK(block->is_object(), bad_format, "{}: quantization_config is no object", kFile);
+  const Fields q(*block);
+  const std::string method = q.text("quant_method", "fp8");
+  if (method != "dsv32_int8" && method != "dsv32_int4") return read_fp8(q, c);
+  read_compact(q, method, c);
+  const Json* rest = q.find("rest");
+  if (!rest) return;
+  DSV32_CHECK(rest->is_object(), bad_format, "{}: quantization_config's rest is no object", kFile);
+  read_fp8(Fields(*rest), c);
 }
 
 std::vector<TokenId> read_token_ids(const Fields& f, std::string_view key,

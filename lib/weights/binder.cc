@@ -7,6 +7,7 @@
 
 #include "lib/base/check.h"
 #include "lib/base/floats.h"
+#include "lib/weights/safetensors.h"
 
 namespace dsv32 {
 namespace {
@@ -17,6 +18,8 @@ DType to_dtype(std::string_view name) {
   if (name == "BF16") return DType::bf16;
   if (name == "F16") return DType::f16;
   if (name == "F8_E4M3") return DType::f8_e4m3;
+  if (name == "I8") return DType::i8;
+  if (name == "U8") return DType::i4;  // two a byte
   return name == "F8_E8M0" ? DType::f8_e8m0 : DType::f32;
 }
 
@@ -44,16 +47,17 @@ bool is_table_scale(float x) {
 }
 
 bool is_nan_value(const TensorInfo& tensor, std::size_t i) {
+  if (tensor.dtype == "I8" || tensor.dtype == "U8") return false;
   if (tensor.dtype == "F8_E4M3") return (static_cast<unsigned>(tensor.data[i]) & 0x7Fu) == 0x7Fu;
   return !std::isfinite(read_float(tensor, i));
 }
 
 std::size_t elements(const TensorInfo& tensor) {
-  const std::size_t size = tensor.dtype == "F32" ? 4 : tensor.dtype.starts_with("F8") ? 1 : 2;
-  return tensor.data.size() / size;
+  return tensor.data.size() / static_cast<std::size_t>(dtype_bits(tensor.dtype) / 8);
 }
 
-std::int64_t blocks(std::int64_t n) { return (n + kernels::kBlock - 1) / kernels::kBlock; }
+std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+std::int64_t blocks(std::int64_t n) { return ceil_div(n, kernels::kBlock); }
 
 // Says so to the system while it lives.
 class ScatteredReads {
@@ -156,17 +160,18 @@ void Binder::check_values(const TensorInfo& tensor) {
   }
 }
 
-void Binder::check_scales(const TensorInfo& scale, Linear& w) {
-  if (options_.verify == Verify::headers) return;
-  bool table = config_.ue8m0_scales;
+// True if all can be in a conversion table.
+bool Binder::check_scales(const TensorInfo& scale) {
+  bool table = true;
   for (std::size_t i = 0; i < elements(scale); ++i) {
     const float x = read_float(scale, i);
     table = table && is_table_scale(x);
     if (std::isfinite(x) && x >= 0) continue;
-    return problem(ErrorCode::bad_format,
-                   fmt::format("scale {} is {} at element {}", quote(scale.name), x, i));
+    problem(ErrorCode::bad_format,
+            fmt::format("scale {} is {} at element {}", quote(scale.name), x, i));
+    return false;
   }
-  w.format = table ? WeightFormat::fp8_pow2 : WeightFormat::fp8;
+  return table;
 }
 
 Linear Binder::fp8(const TensorInfo& tensor, std::int64_t rows, std::int64_t cols) {
@@ -175,7 +180,26 @@ Linear Binder::fp8(const TensorInfo& tensor, std::int64_t rows, std::int64_t col
       require(tensor.name + "_scale_inv", {blocks(rows), blocks(cols)}, {"F32", "F8_E8M0"});
   if (!scale) return w;
   w.scale = view(*scale, blocks(rows), blocks(cols));
-  check_scales(*scale, w);
+  if (options_.verify == Verify::headers) return w;
+  if (check_scales(*scale) && config_.ue8m0_scales) w.format = WeightFormat::fp8_pow2;
+  return w;
+}
+
+// INT8 or INT4 with a scale for each row and group of columns; else as `matrix`.
+Linear Binder::compact_matrix(const std::string& name, std::int64_t rows, std::int64_t cols) {
+  const TensorInfo* found = shards_.find(name);
+  const bool wide = config_.bits == 8;
+  if (!found || config_.group_size == 0 || found->dtype != (wide ? "I8" : "U8"))
+    return matrix(name, rows, cols);
+  const std::int64_t groups = ceil_div(cols, config_.group_size);
+  const TensorInfo* tensor = require(name, {rows, wide ? cols : ceil_div(cols, 2)}, {"I8", "U8"});
+  const TensorInfo* scale = require(name + "_scale", {rows, groups}, {wide ? "F32" : "F16"});
+  if (!tensor || !scale) return {};
+  Linear w{.weight = view(*tensor, rows, cols),
+           .scale = view(*scale, rows, groups),
+           .format = wide ? WeightFormat::int8 : WeightFormat::int4};
+  if (!wide) w.weight.stride = ceil_div(cols, 2) * 2;  // a row begins with a byte
+  if (options_.verify != Verify::headers) check_scales(*scale);
   return w;
 }
 
@@ -209,15 +233,15 @@ AttentionWeights Binder::attention(const std::string& p) {
   const ModelConfig& c = config_;
   const std::int64_t heads = c.num_attention_heads, hidden = c.hidden_size;
   return {
-      .q_a = matrix(p + "q_a_proj.weight", c.q_lora_rank, hidden),
+      .q_a = compact_matrix(p + "q_a_proj.weight", c.q_lora_rank, hidden),
       .q_a_norm = gain(p + "q_a_layernorm.weight", c.q_lora_rank),
-      .q_b = matrix(p + "q_b_proj.weight", heads * (c.qk_nope_head_dim + c.qk_rope_head_dim),
-                    c.q_lora_rank),
+      .q_b = compact_matrix(p + "q_b_proj.weight",
+                            heads * (c.qk_nope_head_dim + c.qk_rope_head_dim), c.q_lora_rank),
       .kv_a = matrix(p + "kv_a_proj_with_mqa.weight", c.kv_lora_rank + c.qk_rope_head_dim, hidden),
       .kv_a_norm = gain(p + "kv_a_layernorm.weight", c.kv_lora_rank),
       .kv_b = matrix(p + "kv_b_proj.weight", heads * (c.qk_nope_head_dim + c.v_head_dim),
                      c.kv_lora_rank),
-      .o = matrix(p + "o_proj.weight", hidden, heads * c.v_head_dim)};
+      .o = compact_matrix(p + "o_proj.weight", hidden, heads * c.v_head_dim)};
 }
 
 IndexerWeights Binder::indexer(const std::string& p) {
@@ -231,9 +255,9 @@ IndexerWeights Binder::indexer(const std::string& p) {
 }
 
 MlpWeights Binder::mlp(const std::string& p, std::int64_t width) {
-  return {.gate = matrix(p + "gate_proj.weight", width, config_.hidden_size),
-          .up = matrix(p + "up_proj.weight", width, config_.hidden_size),
-          .down = matrix(p + "down_proj.weight", config_.hidden_size, width)};
+  return {.gate = compact_matrix(p + "gate_proj.weight", width, config_.hidden_size),
+          .up = compact_matrix(p + "up_proj.weight", width, config_.hidden_size),
+          .down = compact_matrix(p + "down_proj.weight", config_.hidden_size, width)};
 }
 
 MoeWeights Binder::moe(const std::string& p) {

@@ -62,7 +62,7 @@ std::string Checkpoint::fingerprint(Verify verify) const {
     hash.add(tensor.name);
     hash.add(tensor.dtype);
     for (const std::int64_t dim : tensor.shape) hash.add(std::to_string(dim));
-    const bool scale = tensor.name.ends_with("_scale_inv");
+    const bool scale = tensor.name.ends_with("_scale_inv") || tensor.name.ends_with("_scale");
     if (verify == Verify::all || (verify == Verify::scales && scale)) hash.add(tensor.data);
   }
   if (impl_->folder.has("tokenizer.json")) {

@@ -1,4 +1,4 @@
-"""Reads a checkpoint's folder with nothing but Python: an oracle that shares no code with the program."""
+"""Reads and writes checkpoints with nothing but Python: an oracle that shares no code with the program."""
 import array
 import json
 import math
@@ -52,9 +52,26 @@ def raw_tensors(folder):
     return tensors
 
 
-def matrix(tensors, name):
-    """Rows of numbers, scales multiplied in."""
-    dtype, (rows, cols), data = tensors[name]
+def integers(tensors, name, cols):
+    """Rows of the integers of an INT8 or INT4 matrix; the low nibble is the even column, 8 means 0."""
+    dtype, (rows, stored), data = tensors[name]
+    values = numbers(dtype, data)
+    if dtype == "U8":
+        values = [nibble - 8 for pair in values for nibble in (pair & 15, pair >> 4)]
+        stored *= 2
+    return [values[row * stored:row * stored + cols] for row in range(rows)]
+
+
+def matrix(tensors, name, cols=None):
+    """Rows of numbers, scales multiplied in; `cols` of them a row (only INT4 needs to be told)."""
+    dtype, (rows, stored), data = tensors[name]
+    cols = cols or stored
+    if dtype in ("I8", "U8"):
+        scale_dtype, (_, width), scale_data = tensors[name + "_scale"]
+        group = 128 if width == -(-cols // 128) else 64
+        scales = numbers(scale_dtype, scale_data)
+        return [[value * scales[r * width + c // group] for c, value in enumerate(row)]
+                for r, row in enumerate(integers(tensors, name, cols))]
     values = numbers(dtype, data)
     table = [values[row * cols:(row + 1) * cols] for row in range(rows)]
     if dtype != "F8_E4M3":
@@ -63,3 +80,16 @@ def matrix(tensors, name):
     scales = numbers(scale_dtype, scale_data)
     return [[value * scales[r // 128 * width + c // 128] for c, value in enumerate(row)]
             for r, row in enumerate(table)]
+
+
+def write_checkpoint(folder, tensors, config):
+    """The inverse of raw_tensors, as one file."""
+    folder.mkdir(exist_ok=True)
+    header, end = {}, 0
+    for name, (dtype, shape, data) in tensors.items():
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [end, end + len(data)]}
+        end += len(data)
+    text = json.dumps(header).encode()
+    body = b"".join(data for _, _, data in tensors.values())
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + body)
+    (folder / "config.json").write_text(json.dumps(config))
