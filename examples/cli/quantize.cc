@@ -185,6 +185,8 @@ void add_quantize(CLI::App& root, Context& context) {
   app->add_option("--threads", command->model.threads, "CPU threads; 0 = all cores")
       ->check(CLI::Range(0, 1024));
   app->add_option("--kernels", command->model.kernels, "Kernel set for comparing");
+  app->add_option("--numerics", command->model.numerics, "Of both models while comparing")
+      ->check(CLI::IsMember({"native", "exact"}));
   app->add_option("--shard-size", command->shard_bytes, "Most bytes of tensors in a file")
       ->transform(CLI::AsSizeValue(true))
       ->type_name("SIZE");

@@ -11,7 +11,9 @@ if(Python3_FOUND AND TARGET dsv32-cli)
   set_tests_properties(cli.full_size_fake PROPERTIES LABELS cli TIMEOUT 300)
 endif()
 if(TARGET dsv32-cli AND Python3_FOUND)
-  add_test(NAME cli.make_model COMMAND Python3::Interpreter
-    ${CMAKE_CURRENT_SOURCE_DIR}/make_model_test.py $<TARGET_FILE:dsv32-cli> ${PROJECT_SOURCE_DIR})
-  set_tests_properties(cli.make_model PROPERTIES LABELS cli TIMEOUT 300)
+  foreach(command make_model quantize)
+    add_test(NAME cli.${command} COMMAND Python3::Interpreter
+      ${CMAKE_CURRENT_SOURCE_DIR}/${command}_test.py $<TARGET_FILE:dsv32-cli> ${PROJECT_SOURCE_DIR})
+    set_tests_properties(cli.${command} PROPERTIES LABELS cli TIMEOUT 600)
+  endforeach()
 endif()

@@ -112,6 +112,28 @@ TEST_CASE("CF-13 CF-14 what this library does not do") {
   CHECK_NOTHROW(ModelConfig::from_json(with("auto_map", R"({"AutoModel": "x.py--Model"})")));
 }
 
+TEST_CASE("INT8 and INT4 with what the source had") {
+  const auto block = [](const std::string& text) {
+    return ModelConfig::from_json(with("quantization_config", "{" + text + "}"));
+  };
+  const std::string rest = R"(, "rest": {"quant_method": "fp8", "weight_block_size": [128, 128]})";
+  const ModelConfig int8 =
+      block(R"("quant_method": "dsv32_int8", "bits": 8, "group_size": 128)" + rest);
+  CHECK((int8.bits == 8 && int8.group_size == 128 && int8.weight_block_size == 128));
+  CHECK_FALSE(int8.ue8m0_scales);
+  const ModelConfig int4 = block(R"("quant_method": "dsv32_int4", "bits": 4, "group_size": 64)");
+  CHECK((int4.bits == 4 && int4.group_size == 64 && int4.weight_block_size == 0));
+  CHECK(ModelConfig::from_json(good()).group_size == 0);
+  for (const char* bad :
+       {R"("quant_method": "dsv32_int4", "bits": 8, "group_size": 64)",
+        R"("quant_method": "dsv32_int8", "bits": 8, "group_size": 64)",
+        R"("quant_method": "dsv32_int4", "bits": 4, "group_size": 32)",
+        R"("quant_method": "dsv32_int4", "bits": 4)",
+        R"("quant_method": "dsv32_int2", "bits": 2, "group_size": 64)",
+        R"("quant_method": "dsv32_int4", "bits": 4, "group_size": 64, "rest": 1)"})
+    CHECK_THROWS_AS(block(bad), Error);
+}
+
 TEST_CASE("CF-15 CF-17 ids and lengths out of range") {
   for (const char* value : {"-1", "100000000", "[1, -5]"}) refused("eos_token_id", value);
   for (const char* value : {"0", "-1", "2147483648"}) refused("max_position_embeddings", value);
