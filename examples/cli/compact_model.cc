@@ -26,6 +26,24 @@ bool is_compact(const std::string& name) {
          (name.find(".mlp.") != std::string::npos && std::any_of(kMlp.begin(), kMlp.end(), ends));
 }
 
+// Layers that the config does not count are nobody's to check but ours.
+void check_matrix(const dsv32::TensorInfo& weight, std::size_t rank,
+                  const dsv32::TensorInfo* scale) {
+  constexpr std::array<std::string_view, 4> kTypes = {"F8_E4M3", "BF16", "F16", "F32"};
+  const bool known = std::find(kTypes.begin(), kTypes.end(), weight.dtype) != kTypes.end();
+  const bool fp8 = weight.dtype == "F8_E4M3";
+  bool fits = known && weight.shape.size() == rank && !(fp8 && rank != 2);
+  if (fits && fp8) {
+    const std::vector<std::int64_t> blocks = {(weight.shape[0] + 127) / 128,
+                                              (weight.shape[1] + 127) / 128};
+    fits = scale != nullptr && scale->shape == blocks &&
+           (scale->dtype == "F32" || scale->dtype == "F8_E8M0");
+  }
+  if (!fits)
+    throw dsv32::Error(dsv32::ErrorCode::mismatch,
+                       "tensor '" + weight.name + "' is no matrix that can be converted");
+}
+
 // Makes rows of codes or scales; `row_bytes` of them a row.
 Fill rows_of(const SourceMatrix& matrix, const CompactFormat& format, std::size_t row_bytes,
              bool scales) {
@@ -74,11 +92,13 @@ class Builder {
     const std::string& name = tensor.name;
     constexpr std::string_view kScale = "_scale_inv";
     if (name.ends_with(kFusedGateUp) || name.ends_with(kFusedDown)) return split(tensor);
-    if (is_compact(name))
-      return convert(name, {.weight = &tensor,
-                            .scale = find(name + std::string(kScale)),
-                            .rows = tensor.shape.at(0),
-                            .cols = tensor.shape.at(1)});
+    if (is_compact(name)) {
+      const dsv32::TensorInfo* scale = find(name + std::string(kScale));
+      check_matrix(tensor, 2, scale);
+      return convert(
+          name,
+          {.weight = &tensor, .scale = scale, .rows = tensor.shape[0], .cols = tensor.shape[1]});
+    }
     if (name.ends_with(kScale) && is_compact(name.substr(0, name.size() - kScale.size()))) return;
     copy(tensor);
   }
@@ -116,15 +136,16 @@ class Builder {
 
   // [experts, rows, columns]; in gate_up_proj gate's rows come before up's.
   void split(const dsv32::TensorInfo& tensor) {
+    check_matrix(tensor, 3, nullptr);
     const bool both = tensor.name.ends_with(kFusedGateUp);
     const std::string_view ending = both ? kFusedGateUp : kFusedDown;
     const std::string prefix =
         tensor.name.substr(0, tensor.name.size() - ending.size()) + ".mlp.experts.";
-    const std::int64_t parts = both ? 2 : 1, rows = tensor.shape.at(1) / parts;
-    for (std::int64_t part = 0; part < tensor.shape.at(0) * parts; ++part) {
+    const std::int64_t parts = both ? 2 : 1, rows = tensor.shape[1] / parts;
+    for (std::int64_t part = 0; part < tensor.shape[0] * parts; ++part) {
       const char* role = !both ? "down" : part % 2 == 0 ? "gate" : "up";
       convert(prefix + std::to_string(part / parts) + "." + role + "_proj.weight",
-              {.weight = &tensor, .first = part * rows, .rows = rows, .cols = tensor.shape.at(2)});
+              {.weight = &tensor, .first = part * rows, .rows = rows, .cols = tensor.shape[2]});
     }
   }
 

@@ -252,6 +252,22 @@ class QuantizeTest(cli_test.Case):
             self.assertEqual(raw_tensors(apart), raw_tensors(split))
             self.assertIn("no problems", self.ok("inspect", split))
 
+    def test_layers_that_the_config_does_not_count_are_checked(self):
+        model = self.make()
+        tensors, config = raw_tensors(model), json.loads((model / "config.json").read_text())
+        config["num_nextn_predict_layers"] = 0  # the MTP layer is now unread, and so unchecked, by the library
+        name = "model.layers.2.mlp.experts.1.up_proj.weight"
+        dtype, shape, data = tensors[name + "_scale_inv"]
+        for change in ({name + "_scale_inv": None}, {name + "_scale_inv": (dtype, [1, 1], data[:4])},
+                       {name: ("F8_E4M3", [5], bytes(5))}, {name: ("I64", [1, 1], bytes(8))},
+                       {name + "_scale_inv": ("BF16", shape, data[:len(data) // 2])}):
+            changed = {n: t for n, t in {**tensors, **change}.items() if t}
+            write_checkpoint(self.folder / "odd", changed, config)
+            self.assertIn("no problems", self.ok("inspect", self.folder / "odd"))
+            message = self.fails(3, "quantize", self.folder / "odd", "-o", self.folder / "out", "--no-eval")
+            self.assertIn(name, message)
+            self.assertFalse((self.folder / "out").exists())
+
     def test_usage(self):
         model = self.make()
         out = self.folder / "out"
