@@ -51,7 +51,7 @@ Model load(const fs::path& folder, FileAccess access) {
   return Model::load(folder, {.kv_cache_tokens = 256, .access = access});
 }
 
-TEST_CASE("MM-05 a mapping that fails is out_of_memory; a shard is one mapping") {
+TEST_CASE("MM-05 a mapping that fails is out_of_memory, and a shard is one mapping") {
   const TempFolder folder;
   write_sharded(folder.path() / "m", golden_model("fp8"));
   const std::vector<float> want = logits_of(load(golden_model("fp8"), FileAccess::mmap));

@@ -128,7 +128,7 @@ TEST_CASE("CH-11 a response format is carried as text") {
             .ends_with("to reply:\n" + format));
 }
 
-TEST_CASE("CH-13 modes out of range; earlier developer messages stay") {
+TEST_CASE("CH-13 modes out of range, and earlier developer messages stay") {
   check_error(ErrorCode::invalid_argument, "",
               [] { kV32.render(Messages{user("u")}, static_cast<ThinkingMode>(7)); });
   const Messages list = {{.role = Role::developer, .content = "task"},

@@ -79,7 +79,7 @@ TEST_CASE("equal seeds give equal tokens, on every compiler") {
   CHECK(again.sample(kLogits).token == tokens[5]);  // a step is all the state
 }
 
-TEST_CASE("greedy takes the lowest id of the best; penalties and biases count") {
+TEST_CASE("greedy takes the lowest id of the best, and penalties and biases count") {
   Sampler greedy({.temperature = 0.0f});
   CHECK(greedy.sample(std::vector<float>{0, 3, 3, 1}).token == 1);
   Sampler banned({.temperature = 0.0f,

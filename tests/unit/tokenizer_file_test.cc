@@ -69,7 +69,7 @@ TEST_CASE("TK-04 both spellings of a merge give the same ids") {
   }
 }
 
-TEST_CASE("TK-06 added tokens: the leftmost, then the longest; none empty, none twice") {
+TEST_CASE("TK-06 added tokens: the leftmost, then the longest, none empty, none twice") {
   using List = std::vector<std::string>;
   const Tokenizer tokenizer = tokenizer_with({"<a", "<a>", "<a>b", "b><", "><a"});
   CHECK(marked(tokenizer, "x<a>bx") == List{"<a>b"});

@@ -55,7 +55,7 @@ TEST_CASE("PA-03 output that ends anywhere hands out whole calls only") {
   }
 }
 
-TEST_CASE("PA-04 a call beyond the cap is dropped; what follows is not") {
+TEST_CASE("PA-04 a call beyond the cap is dropped, what follows is not") {
   const std::string text = kOpen + invoke("f", parameter("a", std::string(5000, 'x'))) +
                            invoke("g", parameter("b", "2")) + kClose;
   const Parsed got = parse(text, FinishReason::stop, {.max_call_bytes = 1000});
