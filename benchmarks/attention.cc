@@ -65,12 +65,12 @@ void fill_index(std::byte* pages, int count) {
 
 }  // namespace
 
-void fill_bf16(void* out, std::int64_t count, unsigned seed) {
+void fill_bf16(void* out, std::int64_t count, unsigned seed, float scale) {
   std::mt19937 engine(seed);
   std::normal_distribution<float> normal;
   auto* data = static_cast<std::byte*>(out);
   for (std::int64_t i = 0; i < count; ++i)
-    kernels::store_value(data, kernels::ValueType::bf16, i, normal(engine));
+    kernels::store_value(data, kernels::ValueType::bf16, i, scale * normal(engine));
 }
 
 void fill_f32(float* out, std::int64_t count, unsigned seed) {

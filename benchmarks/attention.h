@@ -19,8 +19,8 @@ inline constexpr double kIndexerOperations = 2.0 * kIndexer.heads * kIndexer.dim
 inline constexpr double kExpandedOperations = 2.0 * kMla.heads * (kMla.nope + kMla.rope + kMla.v);
 inline constexpr float kSoftmaxScale = 0.1352f;
 
-// bf16 values of a normal distribution.
-void fill_bf16(void* out, std::int64_t count, unsigned seed);
+// Values of a normal distribution, times `scale`.
+void fill_bf16(void* out, std::int64_t count, unsigned seed, float scale = 1.0f);
 void fill_f32(float* out, std::int64_t count, unsigned seed);
 
 class AttentionBench {

@@ -68,9 +68,9 @@ Linear LayerBench::fp8(std::int64_t out, std::int64_t in) {
           .format = WeightFormat::fp8_pow2};
 }
 
-Linear LayerBench::bf16(std::int64_t out, std::int64_t in) {
+Linear LayerBench::bf16(std::int64_t out, std::int64_t in, float scale) {
   std::vector<std::byte>& data = dense_.emplace_back(static_cast<std::size_t>(2 * out * in));
-  fill_bf16(data.data(), out * in, static_cast<unsigned>(dense_.size()));
+  fill_bf16(data.data(), out * in, static_cast<unsigned>(dense_.size()), scale);
   return {
       .weight = {.data = data.data(), .dtype = DType::bf16, .rows = out, .cols = in, .stride = in},
       .scale = {}};
@@ -101,7 +101,7 @@ LayerWeights LayerBench::layer() {
                      .wk = fp8(c.index_head_dim, hidden),
                      .k_norm = gain(c.index_head_dim),
                      .k_bias = gain(c.index_head_dim),
-                     .weights = bf16(c.index_n_heads, hidden)};
+                     .weights = bf16(c.index_n_heads, hidden, 0.02f)};
   const auto mlp = [&](std::int64_t width) {
     return MlpWeights{
         .gate = fp8(width, hidden), .up = fp8(width, hidden), .down = fp8(hidden, width)};
@@ -111,7 +111,7 @@ LayerWeights LayerBench::layer() {
     return w;
   }
   w.moe.emplace();
-  w.moe->gate = bf16(c.n_routed_experts, hidden);
+  w.moe->gate = bf16(c.n_routed_experts, hidden, 0.02f);
   w.moe->e_score_correction_bias = gain(c.n_routed_experts);
   w.moe->shared_experts = mlp(std::int64_t{c.n_shared_experts} * c.moe_intermediate_size);
   for (int e = 0; e < c.n_routed_experts; ++e) {
@@ -125,7 +125,9 @@ LayerWeights LayerBench::layer() {
 
 ModelWeights LayerBench::weights() {
   ModelWeights out;
-  out.embed_tokens = bf16(kVocab, config_.hidden_size).weight;
+  // Large, so that the residual outweighs attention, which is alike for all: experts are then
+  // chosen as independently as tokens.
+  out.embed_tokens = bf16(kVocab, config_.hidden_size, 1000.0f).weight;
   out.layers.push_back(layer());
   out.norm = gain(config_.hidden_size);
   out.lm_head = {.weight = out.embed_tokens, .scale = {}};

@@ -46,7 +46,7 @@ class LayerBench {
 
  private:
   Linear fp8(std::int64_t out, std::int64_t in);
-  Linear bf16(std::int64_t out, std::int64_t in);
+  Linear bf16(std::int64_t out, std::int64_t in, float scale);
   TensorView gain(std::int64_t n);
   ModelWeights weights();
   LayerWeights layer();

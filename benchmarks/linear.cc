@@ -1,6 +1,7 @@
 #include "benchmarks/linear.h"
 
 #include <algorithm>
+#include <cstring>
 #include <random>
 
 #include "kernels/numbers.h"
@@ -45,42 +46,61 @@ Rows::Rows(Backend& backend, std::int64_t rows, std::int64_t cols, bool pow2) {
 }
 
 LinearPool::LinearPool(Bench& bench, Backend& backend, std::span<const Shape> shapes, int rows,
-                       bool pow2)
-    : backend_(backend), num_rows_(rows) {
+                       WeightFormat format, int group)
+    : backend_(backend), format_(format), group_(group), num_rows_(rows) {
   const std::span<const std::byte> codes = bench.codes();
-  std::int64_t most_scales = 0, most_out = 0;
+  scales_ = huge_memory(codes.size() / 8);  // int4, f16, groups of 64: a sixteenth
+  std::int64_t most_out = 0;
   for (const Shape& shape : shapes) {
-    most_scales = std::max(most_scales, blocks(shape.out) * blocks(shape.in));
     most_out = std::max(most_out, shape.out);
-    rows_.emplace_back(backend, rows, shape.in, pow2);
-  }
-  scales_.resize(static_cast<std::size_t>(most_scales));
-  for (std::size_t i = 0; i < scales_.size(); ++i) {
-    scales_[i] = pow2 ? (i % 3 == 0 ? 0.5f : 0.25f) : 0.3f + 0.001f * static_cast<float>(i % 100);
+    rows_.emplace_back(backend, rows, shape.in, format != WeightFormat::fp8);
   }
   out_ = backend.allocate(static_cast<std::size_t>(rows * most_out) * 2);
   std::size_t used = 0;
   for (std::size_t i = 0;; ++i) {
     const std::size_t which = i % shapes.size();
-    const Shape& shape = shapes[which];
-    const auto bytes = static_cast<std::size_t>(shape.out * shape.in);
+    const auto elements = static_cast<std::size_t>(shapes[which].out * shapes[which].in);
+    const std::size_t bytes = format == WeightFormat::int4 ? elements / 2 : elements;
     if (used + bytes > codes.size()) break;
     // Weights are only ever read.
-    auto* data = const_cast<std::byte*>(codes.data()) + used;
-    weights_.push_back({.weight = {.data = data,
-                                   .dtype = DType::f8_e4m3,
-                                   .rows = shape.out,
-                                   .cols = shape.in,
-                                   .stride = shape.in},
-                        .scale = {.data = reinterpret_cast<std::byte*>(scales_.data()),
-                                  .dtype = DType::f32,
-                                  .rows = blocks(shape.out),
-                                  .cols = blocks(shape.in),
-                                  .stride = blocks(shape.in)},
-                        .format = pow2 ? WeightFormat::fp8_pow2 : WeightFormat::fp8});
+    weights_.push_back(place(shapes[which], const_cast<std::byte*>(codes.data()) + used));
     shape_of_.push_back(which);
     used += bytes;
   }
+}
+
+// A matrix at `data` with scales of its own.
+Linear LinearPool::place(const Shape& shape, std::byte* data) {
+  const bool by_row = format_ == WeightFormat::int8 || format_ == WeightFormat::int4;
+  const DType type = format_ == WeightFormat::int8   ? DType::i8
+                     : format_ == WeightFormat::int4 ? DType::i4
+                                                     : DType::f8_e4m3;
+  const DType scale_type = format_ == WeightFormat::int4 ? DType::f16 : DType::f32;
+  Linear w{.weight = {.data = data,
+                      .dtype = type,
+                      .rows = shape.out,
+                      .cols = shape.in,
+                      .stride = shape.in},
+           .scale = {.data = scales_.get() + scales_used_,
+                     .dtype = scale_type,
+                     .rows = by_row ? shape.out : blocks(shape.out),
+                     .cols = by_row ? shape.in / group_ : blocks(shape.in),
+                     .stride = by_row ? shape.in / group_ : blocks(shape.in)},
+           .format = format_};
+  const std::int64_t count = w.scale.rows * w.scale.cols;
+  for (std::int64_t i = 0; i < count; ++i) {
+    const float scale = format_ == WeightFormat::fp8_pow2
+                            ? (i % 3 == 0 ? 0x1p-8f : 0x1p-9f)
+                            : 0.003f + 0.00001f * static_cast<float>(i % 100);
+    if (scale_type == DType::f16) {
+      const auto half = static_cast<_Float16>(scale);
+      std::memcpy(w.scale.data + 2 * i, &half, 2);
+    } else {
+      std::memcpy(w.scale.data + 4 * i, &scale, 4);
+    }
+  }
+  scales_used_ += static_cast<std::size_t>((count * dtype_size(scale_type) + 63) / 64 * 64);
+  return w;
 }
 
 Work LinearPool::next() {
@@ -91,7 +111,9 @@ Work LinearPool::next() {
   backend_.linear(w, rows_[shape_of_[i]].activation(),
                   view(out_, DType::bf16, num_rows_, w.weight.rows));
   const auto elements = static_cast<double>(w.weight.rows * w.weight.cols);
-  return {.bytes = elements, .operations = 2 * elements * static_cast<double>(num_rows_)};
+  const auto scales = static_cast<double>(w.scale.rows * w.scale.cols * dtype_size(w.scale.dtype));
+  const double bytes = format_ == WeightFormat::int4 ? elements / 2 : elements;
+  return {.bytes = bytes + scales, .operations = 2 * elements * static_cast<double>(num_rows_)};
 }
 
 }  // namespace dsv32::bench

@@ -1,4 +1,4 @@
-// A pool of FP8 matrices with one shape that lie in Bench::codes(), and rows that go through them:
+// A pool of matrices of a few shapes that lie in Bench::codes(), and rows that go through them:
 // the product's own path, Backend::linear, so that packing and dispatch count, too.
 #ifndef DSV32_BENCHMARKS_LINEAR_H_
 #define DSV32_BENCHMARKS_LINEAR_H_
@@ -29,16 +29,21 @@ class LinearPool {
   struct Shape {
     std::int64_t out, in;
   };
-  // Scales of weights and rows are powers of two, or any numbers if not `pow2`.
-  LinearPool(Bench& bench, Backend& backend, std::span<const Shape> shapes, int rows, bool pow2);
+  // fp8_pow2: scales of weights and rows are powers of two. int4 has `group` columns a scale.
+  LinearPool(Bench& bench, Backend& backend, std::span<const Shape> shapes, int rows,
+             WeightFormat format, int group = kernels::kBlock);
 
   Work next();  // one product with the next matrix
-  std::int64_t count() const { return static_cast<std::int64_t>(weights_.size()); }
 
  private:
+  Linear place(const Shape& shape, std::byte* data);
+
   Backend& backend_;
+  WeightFormat format_;
+  std::int64_t group_;
   std::vector<Linear> weights_;
-  std::vector<float> scales_;
+  std::shared_ptr<std::byte> scales_;  // their own for each matrix: DRAM has to bring them, too
+  std::size_t scales_used_ = 0;
   std::vector<Rows> rows_;             // [shapes]
   std::vector<std::size_t> shape_of_;  // [weights]
   std::shared_ptr<void> out_;

@@ -23,12 +23,13 @@ std::string absolute(const Paired& p, const Work& work) {
 struct Case {
   int rows;
   int threads = 1;
-  bool pow2 = true;
+  WeightFormat format = WeightFormat::fp8_pow2;
+  int group = kernels::kBlock;
   bool peak_only = false;  // of the compute peak, whatever DRAM gives
 };
 
 Paired measure(Bench& bench, const Case& c, Work* last) {
-  LinearPool pool(bench, bench.backend(c.threads), expert_shapes(bench), c.rows, c.pow2);
+  LinearPool pool(bench, bench.backend(c.threads), expert_shapes(bench), c.rows, c.format, c.group);
   return bench.against_limit(c.threads, [&] {
     Work work = pool.next();
     *last = work;
@@ -45,8 +46,8 @@ Result linear(Bench& bench, const Case& c) {
 
 // Rows with odd scales, as a part of the rows with powers of two, in turns.
 Result odd_against_pow2(Bench& bench, int rows) {
-  LinearPool pow2(bench, bench.backend(1), expert_shapes(bench), rows, true);
-  LinearPool odd(bench, bench.backend(1), expert_shapes(bench), rows, false);
+  LinearPool pow2(bench, bench.backend(1), expert_shapes(bench), rows, WeightFormat::fp8_pow2);
+  LinearPool odd(bench, bench.backend(1), expert_shapes(bench), rows, WeightFormat::fp8);
   const auto seconds = [](LinearPool& pool) {
     const double start = now();
     for (int i = 0; i < 2; ++i) pool.next();
@@ -61,8 +62,9 @@ Result odd_against_pow2(Bench& bench, int rows) {
 // The speed-up by a second thread, over the limit's own speed-up in the same minute (which is far
 // below two where two processors share a core).
 Result scaling(Bench& bench, int rows, bool memory) {
-  LinearPool pools[] = {{bench, bench.backend(1), expert_shapes(bench), rows, true},
-                        {bench, bench.backend(2), expert_shapes(bench), rows, true}};
+  LinearPool pools[] = {
+      {bench, bench.backend(1), expert_shapes(bench), rows, WeightFormat::fp8_pow2},
+      {bench, bench.backend(2), expert_shapes(bench), rows, WeightFormat::fp8_pow2}};
   const auto limit = [&](int threads) {
     return memory ? bench.read_rate(threads) : bench.compute_rate(threads);
   };
@@ -127,13 +129,14 @@ void add_gemm(std::vector<Row>& out) {
 }
 
 void add_odd(std::vector<Row>& out) {
-  out.push_back({.name = "gemv_fp8_odd_m1",
-                 .shape = "1 row, scales that are no powers of two, 1 thread",
-                 .unit = "of DRAM",
-                 .goal = 0.85,
-                 .basis = "one more multiply-add a block of 128",
-                 .run = [](Bench& b) { return linear(b, {.rows = 1, .pow2 = false}); },
-                 .per_table = true});
+  out.push_back(
+      {.name = "gemv_fp8_odd_m1",
+       .shape = "1 row, scales that are no powers of two, 1 thread",
+       .unit = "of DRAM",
+       .goal = 0.85,
+       .basis = "one more multiply-add a block of 128",
+       .run = [](Bench& b) { return linear(b, {.rows = 1, .format = WeightFormat::fp8}); },
+       .per_table = true});
   for (const int rows : {16, 32, 64, 128, 256, 512}) {
     out.push_back({.name = fmt::format("gemm_fp8_odd_m{}", rows),
                    .shape = fmt::format("{} rows, scales that are no powers of two", rows),
@@ -145,10 +148,31 @@ void add_odd(std::vector<Row>& out) {
   }
 }
 
+void add_compact(std::vector<Row>& out) {
+  const struct {
+    const char* name;
+    Case one;
+    double goal;
+  } cases[] = {{"gemv_int8_m1", {.rows = 1, .format = WeightFormat::int8}, 0.90},
+               {"gemv_int4_m1", {.rows = 1, .format = WeightFormat::int4}, 0.85},
+               {"gemv_int4_g64_m1", {.rows = 1, .format = WeightFormat::int4, .group = 64}, 0.85}};
+  for (const auto& c : cases) {
+    const Case one = c.one;
+    out.push_back({.name = c.name,
+                   .shape = fmt::format("1 row, groups of {} columns, 1 thread", one.group),
+                   .unit = "of DRAM",
+                   .goal = c.goal,
+                   .basis = "weights and scales are read once from DRAM",
+                   .run = [one](Bench& bench) { return linear(bench, one); },
+                   .per_table = true});
+  }
+}
+
 const Register rows([](std::vector<Row>& out) {
   add_gemv(out);
   add_gemm(out);
   add_odd(out);
+  add_compact(out);
   out.push_back({.name = "scale_2t_compute",
                  .shape = "gemm_fp8, 128 rows, 1 and 2 threads",
                  .unit = "of the peak's own ratio",
