@@ -17,9 +17,10 @@ double elements(std::int64_t rows, std::int64_t cols) { return static_cast<doubl
 
 ModelConfig config_of(const Bench& bench, const LayerOptions& options) {
   ModelConfig c;
-  c.num_hidden_layers = 1;
+  c.num_hidden_layers = options.dense_layers + options.moe_layers;
   c.num_nextn_predict_layers = 0;
-  c.first_k_dense_replace = options.dense ? 1 : 0;
+  c.first_k_dense_replace = options.dense_layers;
+  c.n_routed_experts = options.experts;
   c.vocab_size = kVocab;
   if (bench.smoke()) {
     c.hidden_size = 256;
@@ -84,7 +85,7 @@ TensorView LayerBench::gain(std::int64_t n) {
           .stride = n};
 }
 
-LayerWeights LayerBench::layer() {
+LayerWeights LayerBench::layer(bool dense) {
   const ModelConfig& c = config_;
   const std::int64_t hidden = c.hidden_size, heads = c.num_attention_heads;
   LayerWeights w;
@@ -106,7 +107,7 @@ LayerWeights LayerBench::layer() {
     return MlpWeights{
         .gate = fp8(width, hidden), .up = fp8(width, hidden), .down = fp8(hidden, width)};
   };
-  if (options_.dense) {
+  if (dense) {
     w.mlp = mlp(c.intermediate_size);
     return w;
   }
@@ -128,7 +129,8 @@ ModelWeights LayerBench::weights() {
   // Large, so that the residual outweighs attention, which is alike for all: experts are then
   // chosen as independently as tokens.
   out.embed_tokens = bf16(kVocab, config_.hidden_size, 1000.0f).weight;
-  out.layers.push_back(layer());
+  for (int i = 0; i < config_.num_hidden_layers; ++i)
+    out.layers.push_back(layer(i < options_.dense_layers));
   out.norm = gain(config_.hidden_size);
   out.lm_head = {.weight = out.embed_tokens, .scale = {}};
   return out;
@@ -150,6 +152,8 @@ void LayerBench::run(Batch batch) {
     next_token_ = (next_token_ + 1) % kVocab;
     batch.slots.push_back(batch.positions[i]);  // page p is the p-th
   }
+  if (options_.logits && !traced_->skip_mlp)
+    batch.logits_rows.push_back(static_cast<std::int32_t>(batch.positions.size()) - 1);
   traced_->reset();
   forward_->run(
       batch, [](std::span<const float>) {}, nullptr, nullptr, std::stop_token());

@@ -1,6 +1,6 @@
-// One MoE layer of DeepSeek-V3.2 at full width on random weights, run by the model's own forward
-// pass. The weights lie in Bench::codes(); where that is too small for 256 experts, several share
-// their bytes, far enough apart that each is read from DRAM every time.
+// One or few layers of DeepSeek-V3.2 at full width on random weights, run by the model's own
+// forward pass. The weights lie in Bench::codes(); where that is too small for 256 experts, several
+// share their bytes, far enough apart that each is read from DRAM every time.
 #ifndef DSV32_BENCHMARKS_LAYER_H_
 #define DSV32_BENCHMARKS_LAYER_H_
 
@@ -20,7 +20,8 @@ struct LayerOptions {
   int context = 4096;     // positions of each sequence
   int sequences = 1;      // all read the same pages
   int batch_tokens = 64;  // of one pass, at most
-  bool dense = false;     // an MLP of a dense layer instead of experts
+  int dense_layers = 0, moe_layers = 1, experts = 256;
+  bool logits = false;  // of the last token of a pass, too
 };
 
 class LayerBench {
@@ -36,6 +37,7 @@ class LayerBench {
 
   TracedBackend& traced() { return *traced_; }
   const ModelConfig& config() const { return config_; }
+  // Of one MoE layer.
   double attention_bytes() const;  // of the projections' weights
   double expert_bytes() const;     // of one expert
   double shared_bytes() const;     // of the shared expert and the gate
@@ -49,7 +51,7 @@ class LayerBench {
   Linear bf16(std::int64_t out, std::int64_t in, float scale);
   TensorView gain(std::int64_t n);
   ModelWeights weights();
-  LayerWeights layer();
+  LayerWeights layer(bool dense);
   void run(Batch batch);
   Batch batch(int sequences) const;
 

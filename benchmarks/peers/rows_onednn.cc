@@ -1,0 +1,98 @@
+// FP8 products against oneDNN's BF16 ones, whose weights are prepacked and need no conversion.
+#include <dnnl.hpp>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "benchmarks/attention.h"
+#include "benchmarks/harness.h"
+#include "benchmarks/linear.h"
+#include "lib/base/check.h"
+
+namespace dsv32::bench {
+namespace {
+
+using dnnl::memory;
+using Tag = memory::format_tag;
+
+// Products [rows, in] x [in, out] with weights in the layout that oneDNN likes best, several of
+// them so that none stays in a cache.
+class Peer {
+ public:
+  Peer(std::int64_t rows, std::int64_t in, std::int64_t out)
+      : engine_(dnnl::engine::kind::cpu, 0), stream_(engine_) {
+    const auto type = memory::data_type::bf16;
+    const memory::desc x({rows, in}, type, Tag::ab), y({rows, out}, type, Tag::ab);
+    const memory::desc any({in, out}, type, Tag::any), plain({in, out}, type, Tag::ab);
+    const dnnl::matmul::primitive_desc description(dnnl::matmul::desc(x, any, y), engine_);
+    product_ = dnnl::matmul(description);
+    name_ = description.impl_info_str();
+    x_ = memory(x, engine_);
+    y_ = memory(y, engine_);
+    memory source(plain, engine_);
+    fill_bf16(x_.get_data_handle(), rows * in, 1);
+    fill_bf16(source.get_data_handle(), in * out, 2);
+    for (int i = 0; i < 6; ++i) {
+      weights_.emplace_back(description.weights_desc(), engine_);
+      dnnl::reorder(source, weights_.back()).execute(stream_, source, weights_.back());
+    }
+    stream_.wait();
+  }
+
+  void next() {
+    product_.execute(stream_,
+                     {{DNNL_ARG_SRC, x_}, {DNNL_ARG_WEIGHTS, weights_[next_]}, {DNNL_ARG_DST, y_}});
+    stream_.wait();
+    next_ = (next_ + 1) % weights_.size();
+  }
+  const std::string& name() const { return name_; }
+
+ private:
+  dnnl::engine engine_;
+  dnnl::stream stream_;
+  dnnl::matmul product_;
+  memory x_, y_;
+  std::vector<memory> weights_;
+  std::size_t next_ = 0;
+  std::string name_;
+};
+
+// One thread each: bench_peers.sh sets OMP_NUM_THREADS for oneDNN.
+Result against(Bench& bench, int rows) {
+  const std::int64_t hidden = bench.pick(7168, 512), width = bench.pick(2048, 256);
+  Peer up(rows, hidden, width), down(rows, width, hidden);
+  const LinearPool::Shape shapes[] = {{width, hidden}, {hidden, width}};
+  LinearPool ours(bench, bench.backend(1), shapes, rows, WeightFormat::fp8_pow2);
+  const Paired p = bench.compare(
+      [&] {
+        const double start = now();
+        up.next();
+        down.next();
+        return now() - start;
+      },
+      [&] {
+        const double start = now();
+        ours.next();
+        ours.next();
+        return now() - start;
+      });
+  const double operations = 4.0 * static_cast<double>(rows * hidden * width) * 2;
+  return {.value = p.ratio,
+          .note = fmt::format("{} {:.0f} Gop/s, here {:.0f}; {}", up.name(),
+                              operations / 2 / p.time / 1e9, operations / 2 / p.reference / 1e9,
+                              p.text())};
+}
+
+const Register registered([](std::vector<Row>& out) {
+  for (const int rows : {16, 64, 128, 256, 512}) {
+    out.push_back({.name = fmt::format("gemm_vs_onednn_m{}", rows),
+                   .shape = fmt::format("{} rows, FP8 against prepacked BF16, 1 thread", rows),
+                   .unit = "times oneDNN",
+                   .goal = rows >= 64 ? 1.0 : 0,
+                   .basis = "oneDNN converts nothing and may sum in any order",
+                   .run = [rows](Bench& bench) { return against(bench, rows); }});
+  }
+});
+
+}  // namespace
+}  // namespace dsv32::bench
