@@ -1,4 +1,5 @@
-// The forward pass against HF transformers in fp32, with every kernel set (tests/golden/model/make_golden.py).
+// The forward pass against HF transformers in fp32, with every kernel set
+// (tests/golden/model/make_golden.py).
 #include <filesystem>
 
 #include "tests/conformance/conformance.h"
@@ -8,7 +9,8 @@ namespace dsv32::test {
 namespace {
 
 int run(const std::string& name) {
-  return conformance::run_model({"--kernels", "all", std::string(DSV32_SOURCE_DIR) + "/tests/golden/model/" + name});
+  return conformance::run_model(
+      {"--kernels", "all", std::string(DSV32_SOURCE_DIR) + "/tests/golden/model/" + name});
 }
 
 TEST_CASE("golden FP8 with F32 scales") { CHECK(run("fp8") == 0); }
