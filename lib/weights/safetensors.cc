@@ -132,12 +132,12 @@ void check_layout(const std::vector<Entry>& entries, std::uint64_t size, std::st
   });
   std::uint64_t next = 0;
   for (const Entry* entry : order) {
-    const std::string name = quote(entry->info.name);
+    const std::string& name = entry->info.name;
     DSV32_CHECK(entry->begin == next && entry->end >= entry->begin && entry->end <= size,
                 bad_format, "{}: data_offsets of tensor {} leave a hole, overlap, or lie outside",
-                what, name);
+                what, quote(name));
     DSV32_CHECK(entry->end - entry->begin == tensor_bytes(entry->info, what), bad_format,
-                "{}: tensor {} has {} bytes of data, its shape says otherwise", what, name,
+                "{}: tensor {} has {} bytes of data, its shape says otherwise", what, quote(name),
                 entry->end - entry->begin);
     next = entry->end;
   }

@@ -76,18 +76,56 @@ std::vector<std::string> shard_names(const Folder& folder, const std::optional<W
   return {names.begin(), names.end()};
 }
 
+// Without making a path of it: an index has a hundred thousand names.
+bool is_file_name_of(const std::filesystem::path& path, std::string_view name) {
+  const std::string_view text = path.native();
+  return text.ends_with(name) &&
+         (text.size() == name.size() || text[text.size() - name.size() - 1] == '/');
+}
+
 // A tensor that the index promises lies in the file that it names.
 void check_index(const WeightMap& index, const Shards& shards) {
+  const TensorInfo* next = shards.tensors.data();  // an index is usually sorted, too
+  const TensorInfo* const end = next + shards.tensors.size();
   for (const auto& [name, file] : index) {
-    const TensorInfo* tensor = shards.find(name);
-    DSV32_CHECK(tensor && tensor->file.filename() == file, mismatch, "{}: tensor {} is not in {}",
-                kIndex, quote(name), quote(file));
+    const TensorInfo* tensor = next != end && next->name == name ? next : shards.find(name);
+    DSV32_CHECK(tensor && is_file_name_of(tensor->file, file), mismatch,
+                "{}: tensor {} is not in {}", kIndex, quote(name), quote(file));
+    next = tensor + 1;
   }
 }
 
-void sort_by_name(std::vector<TensorInfo>& tensors) {
-  std::sort(tensors.begin(), tensors.end(),
-            [](const TensorInfo& a, const TensorInfo& b) { return a.name < b.name; });
+bool by_name(const TensorInfo& a, const TensorInfo& b) { return a.name < b.name; }
+
+// Merges `lists`, each of them sorted.
+std::vector<TensorInfo> merge(std::vector<std::vector<TensorInfo>> lists) {
+  struct Cursor {
+    std::vector<TensorInfo>::iterator at, end;
+  };
+  const auto later = [](const Cursor& a, const Cursor& b) { return by_name(*b.at, *a.at); };
+  std::vector<Cursor> heap;  // the first name in front
+  std::size_t count = 0;
+  for (std::vector<TensorInfo>& list : lists) {
+    count += list.size();
+    if (!list.empty()) heap.push_back({list.begin(), list.end()});
+  }
+  std::make_heap(heap.begin(), heap.end(), later);
+  std::vector<TensorInfo> tensors;
+  tensors.reserve(count);
+  while (!heap.empty()) {
+    std::pop_heap(heap.begin(), heap.end(), later);
+    Cursor& first = heap.back();
+    tensors.push_back(std::move(*first.at));
+    if (++first.at == first.end) {
+      heap.pop_back();
+    } else {
+      std::push_heap(heap.begin(), heap.end(), later);
+    }
+  }
+  return tensors;
+}
+
+void check_names(const std::vector<TensorInfo>& tensors) {
   const auto twice =
       std::adjacent_find(tensors.begin(), tensors.end(),
                          [](const TensorInfo& a, const TensorInfo& b) { return a.name == b.name; });
@@ -105,12 +143,10 @@ Shards open_files(const Folder& folder, const std::vector<std::string>& names, F
     const auto i = static_cast<std::size_t>(item);
     lists[i] = parse_safetensors(shards.files[i].bytes(), quote(names[i]));
     for (TensorInfo& tensor : lists[i]) tensor.file = shards.files[i].path();
+    std::sort(lists[i].begin(), lists[i].end(), by_name);
   });
-  for (std::vector<TensorInfo>& list : lists) {
-    shards.tensors.insert(shards.tensors.end(), std::make_move_iterator(list.begin()),
-                          std::make_move_iterator(list.end()));
-  }
-  sort_by_name(shards.tensors);
+  shards.tensors = merge(std::move(lists));
+  check_names(shards.tensors);
   return shards;
 }
 
