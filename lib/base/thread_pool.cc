@@ -10,7 +10,6 @@
 #include <sched.h>
 #include <signal.h>
 #include <string>
-#include <system_error>
 #include <thread>
 #include <unistd.h>
 #include <vector>
@@ -120,8 +119,8 @@ class ThreadPool::Impl {
     for (int worker = 1; worker < size_; ++worker) {
       try {
         threads_->emplace_back([this, worker] { serve(worker); });
-      } catch (const std::system_error&) {
-        size_ = worker;  // the system gives no more
+      } catch (const std::exception&) {  // system_error or bad_alloc
+        size_ = worker;                  // the system gives no more
         break;
       }
       if (options.pin_threads) pin(threads_->back(), worker);

@@ -8,6 +8,7 @@
 #include "dsv32/session.h"
 #include "dsv32/tool_call_parser.h"
 
+#include "lib/base/thread_pool.h"
 #include "tests/conformance/messages.h"
 #include "tests/faults/seams.h"
 #include "tests/support/catch.h"
@@ -131,6 +132,8 @@ TEST_CASE("RS-01 an allocation that fails in generate, load, render, encode or p
 
   fail_each_allocation(
       37, [] { load("fp8"); }, [] {});
+  fail_each_allocation(
+      1, [] { ThreadPool pool({.num_threads = 4}); }, [] {});
   CHECK_NOTHROW(load("fp8"));
 
   const std::string file = std::string(DSV32_SOURCE_DIR) + "/tests/fuzz/corpus/tokenizer/small";
