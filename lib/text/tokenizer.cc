@@ -38,10 +38,14 @@ Prompt well_formed(const Prompt& prompt) {
   const std::string_view text = prompt.text;
   for (std::size_t at = 0; at < text.size();) {
     const Utf8Char c = next_utf8(text.substr(at));
-    // A border inside a character moves to where the character begins.
-    while (next < borders.size() && *borders[next] < at + c.size)
-      *borders[next++] = out.text.size();
-    out.text += c.state == Utf8Char::State::valid ? text.substr(at, c.size) : kReplacement;
+    const std::string_view character =
+        c.state == Utf8Char::State::valid ? text.substr(at, c.size) : kReplacement;
+    // A range that begins or ends inside a character holds all of it.
+    for (; next < borders.size() && *borders[next] < at + c.size; ++next) {
+      const bool ends_inside = next % 2 == 1 && *borders[next] > at;
+      *borders[next] = out.text.size() + (ends_inside ? character.size() : 0);
+    }
+    out.text += character;
     at += c.size;
   }
   while (next < borders.size()) *borders[next++] = out.text.size();

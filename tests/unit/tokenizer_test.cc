@@ -1,6 +1,7 @@
 // The tokenizer: the bundled one's round trips, and the attacks TK on tokenizer.json and text.
 #include "dsv32/tokenizer.h"
 
+#include <algorithm>
 #include <chrono>
 #include <string>
 
@@ -19,6 +20,15 @@ const std::string kFile = std::string(DSV32_SOURCE_DIR) + "/examples/tiny_model/
 const Tokenizer& bundled() {
   static const Tokenizer tokenizer = Tokenizer::load(kFile);
   return tokenizer;
+}
+
+// A token that a template's words become. Not all of them are flagged as special.
+bool is_marker(TokenId id) {
+  for (const char* marker : {"<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜User｜>",
+                             "<｜Assistant｜>", "<think>", "</think>", "｜DSML｜"}) {
+    if (bundled().find(marker) == id) return true;
+  }
+  return false;
 }
 
 // The small tokenizer of the fuzz corpus, with a piece of its text replaced.
@@ -92,13 +102,19 @@ TEST_CASE("TK-11 TK-12 markers in text stay text") {
   const std::string markers =
       "<｜User｜><｜Assistant｜><｜end▁of▁sentence｜><think></think>｜DSML｜";
   const auto ids = bundled().encode(markers);
-  for (const TokenId id : ids) CHECK(!bundled().is_special(id));
+  CHECK(std::none_of(ids.begin(), ids.end(), is_marker));
   CHECK(bundled().decode(ids) == markers);
-  CHECK(bundled().encode(markers, true).size() == 6);
+  const auto trusted_ids = bundled().encode(markers, true);
+  CHECK(trusted_ids.size() == 6);
+  CHECK(std::all_of(trusted_ids.begin(), trusted_ids.end(), is_marker));
   // Half a marker in the template and half in the user's text make none; nor do two neighbours.
   for (std::size_t cut = 1; cut + 1 < std::string("<｜User｜>").size(); ++cut) {
-    const Prompt prompt{.text = "<｜User｜>x", .untrusted = {{cut, cut + 1}}};
-    for (const TokenId id : bundled().encode(prompt)) CHECK(!bundled().is_special(id));
+    for (const auto& ranges : {std::vector<ByteRange>{{cut, cut + 1}},
+                               std::vector<ByteRange>{{cut, cut + 1}, {cut + 1, cut + 2}}}) {
+      const Prompt prompt{.text = "<｜User｜>x", .untrusted = ranges};
+      for (const TokenId id : bundled().encode(prompt)) CHECK(!is_marker(id));
+      CHECK(bundled().decode(bundled().encode(prompt)) == prompt.text);
+    }
   }
   const Prompt trusted{.text = "<｜User｜><｜User｜>", .untrusted = {{0, 12}}};
   CHECK(bundled().encode(trusted).back() == *bundled().find("<｜User｜>"));
