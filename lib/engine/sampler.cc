@@ -4,13 +4,17 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <functional>
 #include <limits>
+#include <numeric>
 #include <random>
 #include <unordered_map>
 #include <utility>
 
 #include "lib/base/check.h"
 #include "lib/base/portable_math.h"
+#include "lib/engine/candidates.h"
+#include "lib/engine/logit_row.h"
 
 namespace dsv32 {
 namespace {
@@ -60,45 +64,7 @@ double uniform(std::uint64_t seed, std::uint64_t step) {
   return static_cast<double>(bits) * 0x1p-53;
 }
 
-struct Candidate {
-  TokenId token = 0;
-  float logit = 0.0f;
-  double weight = 0.0;
-};
-
-// Higher logit first, then the lower id.
-bool better(const Candidate& a, const Candidate& b) {
-  return a.logit > b.logit || (a.logit == b.logit && a.token < b.token);
-}
-
-double total_weight(std::span<const Candidate> candidates) {
-  double total = 0.0;
-  for (const Candidate& c : candidates) total += c.weight;
-  return total;
-}
-
-// Moves the `count` best to the front, in order.
-void sort_front(std::vector<Candidate>& c, std::size_t count) {
-  if (count < c.size()) {
-    std::nth_element(c.begin(), c.begin() + static_cast<std::ptrdiff_t>(count), c.end(), better);
-  }
-  std::sort(c.begin(), c.begin() + static_cast<std::ptrdiff_t>(std::min(count, c.size())), better);
-}
-
-// Keeps the shortest prefix, best first, that holds at least `top_p` of all weight.
-void keep_top_p(std::vector<Candidate>& c, double top_p) {
-  const double wanted = top_p * total_weight(c);
-  for (std::size_t sorted = 64;; sorted *= 8) {  // most of the weight is usually in front
-    sort_front(c, sorted);
-    double sum = 0.0;
-    for (std::size_t i = 0; i < std::min(sorted, c.size()); ++i) {
-      sum += c[i].weight;
-      if (sum < wanted && i + 1 < c.size()) continue;
-      c.resize(i + 1);
-      return;
-    }
-  }
-}
+std::size_t block_count(std::size_t size) { return (size + kLogitBlock - 1) / kLogitBlock; }
 
 }  // namespace
 
@@ -122,112 +88,189 @@ class Sampler::Impl {
   }
 
   Sample sample(std::span<const float> logits, std::span<const std::uint32_t> allowed) {
-    check_logits(logits);
-    adjust(logits, allowed);
-    const auto best = std::max_element(work_.begin(), work_.end());  // the first of equals
-    DSV32_CHECK(!work_.empty() && *best > kNever, invalid_argument, "no token is allowed");
+    float raw_best = kNever;
+    row_.assign(logits.begin(), logits.end());
+    row_.resize(block_count(logits.size()) * kLogitBlock, kNever);
+    if (!find_maxima(raw_best)) refuse(logits);
+    float best = raw_best;
+    const bool adjusted = adjust(std::span(row_).first(logits.size()), allowed);
+    if (adjusted) find_maxima(best);
+    DSV32_CHECK(best > kNever, invalid_argument, "no token is allowed");
     Sample out;
-    out.token = static_cast<TokenId>(best - work_.begin());
-    if (params_.temperature > 0.0f) out.token = draw(*best);
-    report(logits, out);
+    double total =
+        0.0;  // of e^(logit - best) over the raw logits, where draw() finds it on its way
+    if (params_.temperature > 0.0f) {
+      out.token = draw(best, total);
+    } else {
+      const auto block = std::find(maxima_.begin(), maxima_.end(), best) - maxima_.begin();
+      const auto begin = row_.begin() + block * static_cast<std::ptrdiff_t>(kLogitBlock);
+      out.token = static_cast<TokenId>(std::find(begin, row_.end(), best) - row_.begin());
+    }
+    if (adjusted) std::copy(logits.begin(), logits.end(), row_.begin());
+    if (adjusted || params_.temperature != 1.0f) total = weigh(raw_best, 1.0);
+    report(logits, static_cast<double>(raw_best) + portable_log(total), out);
     accept(out.token);
     return out;
   }
 
  private:
-  static void check_logits(std::span<const float> logits) {
-    for (std::size_t i = 0; i < logits.size(); ++i) {
-      DSV32_CHECK(logits[i] < std::numeric_limits<float>::infinity(), numeric,
-                  "the logit of token {} is {}", i, logits[i]);  // NaN fails the comparison, too
-    }
+  [[noreturn]] static void refuse(std::span<const float> logits) {
+    std::size_t i = 0;
+    while (logits[i] < std::numeric_limits<float>::infinity()) ++i;  // NaN fails, too
+    throw Error(ErrorCode::numeric, fmt::format("the logit of token {} is {}", i, logits[i]));
   }
 
-  // work_ = logits with mask, biases and penalties.
-  void adjust(std::span<const float> logits, std::span<const std::uint32_t> allowed) {
-    DSV32_CHECK(allowed.empty() || allowed.size() == (logits.size() + 31) / 32, invalid_argument,
-                "a mask of {} words for {} tokens", allowed.size(), logits.size());
-    work_.assign(logits.begin(), logits.end());
-    for (std::size_t i = 0; i < work_.size() && !allowed.empty(); ++i) {
-      if ((allowed[i / 32] >> (i % 32) & 1u) == 0) work_[i] = kNever;
+  // The blocks' maxima of row_, and the largest of them; false if a logit is NaN or +infinity.
+  bool find_maxima(float& best) {
+    maxima_.resize(row_.size() / kLogitBlock);
+    const bool ok = logit_passes().block_maxima(row_.data(), maxima_.size(), maxima_.data());
+    best = kNever;
+    for (const float x : maxima_) best = std::max(best, x);
+    return ok;
+  }
+
+  // weights_ = e^((row_ - best) / temperature), sums_ of its blocks; returns their sum.
+  double weigh(float best, double temperature) {
+    weights_.resize(row_.size());
+    sums_.resize(maxima_.size());
+    logit_passes().block_exp2(row_.data(), sums_.size(), best, exponent_scale(temperature),
+                              weights_.data(), sums_.data());
+    double total = 0.0;
+    for (const double x : sums_) total += x;
+    return total;
+  }
+
+  // 1 / (temperature ln 2), as large as a float can be.
+  static float exponent_scale(double temperature) {
+    return static_cast<float>(std::min(1.4426950408889634 / temperature,
+                                       static_cast<double>(std::numeric_limits<float>::max())));
+  }
+
+  // Puts mask, biases and penalties on `row`; false if there are none.
+  bool adjust(std::span<float> row, std::span<const std::uint32_t> allowed) const {
+    DSV32_CHECK(allowed.empty() || allowed.size() == (row.size() + 31) / 32, invalid_argument,
+                "a mask of {} words for {} tokens", allowed.size(), row.size());
+    for (std::size_t i = 0; i < row.size() && !allowed.empty(); ++i) {
+      if ((allowed[i / 32] >> (i % 32) & 1u) == 0) row[i] = kNever;
     }
     for (const LogitBias& bias : params_.logit_bias) {
-      DSV32_CHECK(static_cast<std::size_t>(bias.token) < work_.size(), invalid_argument,
-                  "logit_bias for token {} of {}", bias.token, work_.size());
-      float& x = work_[static_cast<std::size_t>(bias.token)];
+      DSV32_CHECK(static_cast<std::size_t>(bias.token) < row.size(), invalid_argument,
+                  "logit_bias for token {} of {}", bias.token, row.size());
+      float& x = row[static_cast<std::size_t>(bias.token)];
       x = finite_or_never(x + bias.bias);
     }
     const bool penalties = params_.repetition_penalty != 1.0f || params_.presence_penalty != 0.0f ||
                            params_.frequency_penalty != 0.0f;
-    if (!penalties) return;
+    if (!penalties) return !allowed.empty() || !params_.logit_bias.empty();
     for (const auto& [token, count] : seen_) {
-      if (token < 0 || static_cast<std::size_t>(token) >= work_.size()) continue;
-      float& x = work_[static_cast<std::size_t>(token)];
+      if (token < 0 || static_cast<std::size_t>(token) >= row.size()) continue;
+      float& x = row[static_cast<std::size_t>(token)];
       if (x == kNever) continue;
       x = x > 0 ? x / params_.repetition_penalty : x * params_.repetition_penalty;
       if (count == 0) continue;  // prompt only
       x -= params_.frequency_penalty * static_cast<float>(count) + params_.presence_penalty;
       x = std::clamp(x, std::numeric_limits<float>::lowest(), std::numeric_limits<float>::max());
     }
+    return true;
   }
 
   // Finite parts may have an infinite sum; only -infinity means something.
   static float finite_or_never(float x) { return std::min(x, std::numeric_limits<float>::max()); }
 
-  TokenId draw(float best) {
+  // From row_, whose largest is `best`; `total` becomes the sum of all weights.
+  TokenId draw(float best, double& total) {
+    total = weigh(best, static_cast<double>(params_.temperature));
+    const double u = uniform(seed_, step_);
+    const auto top_k = static_cast<std::size_t>(params_.top_k);
+    if (top_k == 0 && params_.top_p >= 1.0f && params_.min_p <= 0.0f) return at_weight(u * total);
+    Candidates& c = candidates_;
+    double kept = total;
+    if (top_k > 0) {
+      gather(best, kth_bound(top_k));
+      c.keep_best(top_k);
+      kept = c.total();
+    } else {
+      gather_front(best, total);
+    }
+    if (params_.top_p < 1.0f) c.keep_weight(static_cast<double>(params_.top_p) * kept);
+    if (params_.min_p > 0.0f) c.drop_below(params_.min_p);  // the best one's weight is 1
+    return c.at_weight(u * c.total());
+  }
+
+  // Without limits: the token at which the sum over tokens in their own order reaches `target`.
+  TokenId at_weight(double target) const {
+    std::size_t b = 0;
+    while (b + 1 < sums_.size() && sums_[b] < target) target -= sums_[b++];
+    std::size_t token = 0;  // the last one with a weight, should rounding miss the target
+    for (std::size_t i = b * kLogitBlock; i < weights_.size(); ++i) {
+      if (weights_[i] <= 0.0f) continue;
+      token = i;
+      target -= static_cast<double>(weights_[i]);
+      if (target <= 0.0) break;
+    }
+    return static_cast<TokenId>(token);
+  }
+
+  // At least k tokens are as good: as many blocks hold one.
+  float kth_bound(std::size_t k) const {
+    if (k >= maxima_.size()) return kNever;
+    std::vector<float> maxima = maxima_;
+    const auto kth = maxima.begin() + static_cast<std::ptrdiff_t>(k - 1);
+    std::nth_element(maxima.begin(), kth, maxima.end(), std::greater<>());
+    return *kth;
+  }
+
+  // candidates_ = the tokens of row_ from `least` on, that have a weight.
+  void gather(float best, float least) {
     candidates_.clear();
-    for (std::size_t i = 0; i < work_.size(); ++i) {
-      const double distance = static_cast<double>(work_[i]) - static_cast<double>(best);
-      const double weight = portable_exp(distance / static_cast<double>(params_.temperature));
-      if (weight > 0.0) candidates_.push_back({static_cast<TokenId>(i), work_[i], weight});
+    for (std::size_t b = 0; b < maxima_.size(); ++b) {
+      if (maxima_[b] < least) continue;
+      for (std::size_t i = b * kLogitBlock; i < (b + 1) * kLogitBlock; ++i) {
+        if (row_[i] >= least && weights_[i] > 0.0f)
+          candidates_.add({static_cast<TokenId>(i), row_[i], weights_[i]});
+      }
     }
-    if (params_.top_k > 0 && static_cast<std::size_t>(params_.top_k) < candidates_.size()) {
-      sort_front(candidates_, static_cast<std::size_t>(params_.top_k));
-      candidates_.resize(static_cast<std::size_t>(params_.top_k));
+    candidates_.rank(best, exponent_scale(static_cast<double>(params_.temperature)));
+  }
+
+  // Most of the weight is usually in front: as many as top_p needs, and not many more.
+  void gather_front(float best, double total) {
+    const double wanted = static_cast<double>(params_.top_p) * total;
+    for (const float reach : {4.0f, 8.0f, 16.0f}) {
+      gather(best, best - reach * params_.temperature);
+      if (candidates_.total() >= wanted) return;
     }
-    if (params_.top_p < 1.0f) keep_top_p(candidates_, static_cast<double>(params_.top_p));
-    if (params_.min_p > 0.0f) {  // the best one's weight is 1
-      std::erase_if(candidates_, [&](const Candidate& c) {
-        return c.weight < static_cast<double>(params_.min_p);
-      });
-    }
-    double left = uniform(seed_, step_) * total_weight(candidates_);
-    for (const Candidate& c : candidates_) {
-      left -= c.weight;
-      if (left < 0.0) return c.token;
-    }
-    return candidates_.back().token;
+    gather(best, kNever);
   }
 
   // Log-softmax of the raw logits, for the drawn token and the alternatives.
-  void report(std::span<const float> logits, Sample& out) {
-    const float best = *std::max_element(logits.begin(), logits.end());
-    double sum = 0.0;
-    for (const float x : logits)
-      sum += portable_exp(static_cast<double>(x) - static_cast<double>(best));
-    const double offset = static_cast<double>(best) + portable_log(sum);
+  void report(std::span<const float> logits, double offset, Sample& out) {
     const auto logprob = [&](TokenId token) {
       return static_cast<float>(static_cast<double>(logits[static_cast<std::size_t>(token)]) -
                                 offset);
     };
     out.logprob = logprob(out.token);
     if (params_.top_logprobs == 0) return;
-    candidates_.clear();
-    for (std::size_t i = 0; i < logits.size(); ++i) {
-      candidates_.push_back({static_cast<TokenId>(i), logits[i], 0.0});
-    }
     const std::size_t count =
         std::min<std::size_t>(static_cast<std::size_t>(params_.top_logprobs), logits.size());
-    sort_front(candidates_, count);
-    for (std::size_t i = 0; i < count; ++i) {
-      out.top.push_back({candidates_[i].token, logprob(candidates_[i].token)});
-    }
+    std::vector<TokenId> order(logits.size());
+    std::iota(order.begin(), order.end(), 0);
+    std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(count),
+                      order.end(), [&](TokenId a, TokenId b) {
+                        const float x = logits[static_cast<std::size_t>(a)];
+                        const float y = logits[static_cast<std::size_t>(b)];
+                        return x > y || (x == y && a < b);
+                      });
+    for (std::size_t i = 0; i < count; ++i) out.top.push_back({order[i], logprob(order[i])});
   }
 
   SamplingParams params_;
   std::uint64_t seed_ = 0, step_ = 0;
   std::unordered_map<TokenId, int> seen_;  // count in the output; 0: in the prompt only
-  std::vector<float> work_;
-  std::vector<Candidate> candidates_;
+  // Scratch, kept from call to call: whole blocks, with -infinity behind the row.
+  std::vector<float> row_, weights_, maxima_;
+  std::vector<double> sums_;
+  Candidates candidates_;
 };
 
 Sampler::Sampler(const SamplingParams& params) : impl_(std::make_unique<Impl>(params)) {}
