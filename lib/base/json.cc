@@ -257,40 +257,30 @@ std::string python_json(const Json& value) {
   return out;
 }
 
-std::string python_json_string(std::string_view text) {
-  std::string out = "\"";
-  for (const char c : text) {
-    switch (c) {
-      case '"':
-        out += "\\\"";
-        break;
-      case '\\':
-        out += "\\\\";
-        break;
-      case '\n':
-        out += "\\n";
-        break;
-      case '\r':
-        out += "\\r";
-        break;
-      case '\t':
-        out += "\\t";
-        break;
-      case '\b':
-        out += "\\b";
-        break;
-      case '\f':
-        out += "\\f";
-        break;
-      default:
-        if (static_cast<unsigned char>(c) < 0x20) {
-          out += fmt::format("\\u{:04x}", static_cast<unsigned>(c));
-        } else {
-          out += c;
-        }
+std::string python_json_string(std::string_view text) { return '"' + json_escaped(text) + '"'; }
+
+std::string json_escaped(std::string_view text) {
+  constexpr std::string_view kShort = "\b\t\n\f\r\"\\", kLetters = "btnfr\"\\";
+  const auto is_plain = [](char c) {
+    return static_cast<unsigned char>(c) >= 0x20 && c != '"' && c != '\\';
+  };
+  std::string out;
+  out.reserve(text.size() + text.size() / 8);
+  for (std::size_t at = 0; at < text.size();) {
+    std::size_t end = at;
+    while (end < text.size() && is_plain(text[end])) ++end;
+    out += text.substr(at, end - at);
+    if (end == text.size()) break;
+    const std::size_t known = kShort.find(text[end]);
+    if (known != kShort.npos) {
+      out += '\\';
+      out += kLetters[known];
+    } else {
+      out += fmt::format("\\u{:04x}", static_cast<unsigned>(text[end]));
     }
+    at = end + 1;
   }
-  return out + '"';
+  return out;
 }
 
 }  // namespace dsv32

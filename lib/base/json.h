@@ -76,6 +76,8 @@ std::int64_t parse_i64(std::string_view digits, std::string_view what);
 // the chat encodings put into prompts.
 std::string python_json(const Json& value);
 std::string python_json_string(std::string_view text);
+// The same without its quotes, so that pieces can be joined.
+std::string json_escaped(std::string_view text);
 
 }  // namespace dsv32
 

@@ -233,12 +233,16 @@ class Sampler::Impl {
     candidates_.rank(best, exponent_scale(static_cast<double>(params_.temperature)));
   }
 
-  // Most of the weight is usually in front: as many as top_p needs, and not many more.
+  // Most of the weight is usually in front: as many as top_p and min_p need, and not many more.
   void gather_front(float best, double total) {
     const double wanted = static_cast<double>(params_.top_p) * total;
+    const float needed =  // of what min_p leaves
+        params_.min_p > 0.0f
+            ? 0.01f - static_cast<float>(portable_log(static_cast<double>(params_.min_p)))
+            : std::numeric_limits<float>::infinity();
     for (const float reach : {4.0f, 8.0f, 16.0f}) {
-      gather(best, best - reach * params_.temperature);
-      if (candidates_.total() >= wanted) return;
+      gather(best, best - std::min(reach, needed) * params_.temperature);
+      if (candidates_.total() >= wanted || reach >= needed) return;
     }
     gather(best, kNever);
   }

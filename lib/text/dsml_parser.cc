@@ -22,12 +22,6 @@ std::string_view skip_space(std::string_view text) {
   return text.substr(begin == text.npos ? text.size() : begin);
 }
 
-// The text of a JSON string without its quotes, so that pieces can be joined.
-std::string escaped(std::string_view text) {
-  const std::string quoted = python_json_string(text);
-  return quoted.substr(1, quoted.size() - 2);
-}
-
 bool is_json(std::string_view text) {
   try {
     scan_json(text, "value", [](const JsonEvent&) {});
@@ -351,7 +345,7 @@ bool DsmlParser::value_step() {
 
 void DsmlParser::take_value(std::string_view text) {
   if (is_string_) {
-    append_arguments(escaped(text));
+    append_arguments(json_escaped(text));
   } else {
     value_ += text;
   }

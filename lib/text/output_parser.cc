@@ -21,9 +21,13 @@ OutputParser::Events OutputParser::feed(std::string_view text) {
   partial_ += text;
   std::string_view left = partial_;
   while (!left.empty()) {
+    const std::size_t good = valid_prefix(left);
+    buffer_ += left.substr(0, good);
+    left.remove_prefix(good);
+    if (left.empty()) break;
     const Utf8Char c = next_utf8(left);
     if (c.state == Utf8Char::State::incomplete) break;
-    buffer_ += c.state == Utf8Char::State::valid ? left.substr(0, c.size) : kReplacement;
+    buffer_ += kReplacement;
     left.remove_prefix(c.size);
   }
   partial_ = std::string(left);
@@ -197,13 +201,11 @@ bool OutputParser::after_block_step() {
 }
 
 OutputParser::Match OutputParser::find(std::span<const Marker> markers, bool hold) {
-  std::string first;
-  for (const Marker& marker : markers) {
-    if (first.find(marker.text[0]) == std::string::npos) first += marker.text[0];
-  }
+  std::array<bool, 256> first{};
+  for (const Marker& marker : markers) first[static_cast<unsigned char>(marker.text[0])] = true;
   const std::string_view text = buffer_;
-  std::size_t i = std::max(scanned_, at_);
-  for (i = text.find_first_of(first, i); i != text.npos; i = text.find_first_of(first, i + 1)) {
+  for (std::size_t i = std::max(scanned_, at_); i < text.size(); ++i) {
+    if (!first[static_cast<unsigned char>(text[i])]) continue;
     const std::string_view from = text.substr(i);
     for (const Marker& marker : markers) {
       if (from.starts_with(marker.text)) return {i, marker.text.size(), marker.id};

@@ -125,7 +125,7 @@ Tokenizer Tokenizer::parse(std::string_view json) {
 }
 
 std::vector<TokenId> Tokenizer::encode(std::string_view text, bool parse_special) const {
-  const std::string valid = valid_utf8(text);
+  const std::string valid = valid_utf8(std::string(text));
   const ByteRange all{0, valid.size()};
   return impl_->encode(valid, std::span(&all, parse_special ? 0 : 1));
 }
@@ -137,11 +137,16 @@ std::vector<TokenId> Tokenizer::encode(const Prompt& prompt) const {
 }
 
 std::string Tokenizer::decode(std::span<const TokenId> tokens, bool skip_special) const {
-  std::string bytes;
-  for (const TokenId id : tokens) {
-    if (!skip_special || !is_special(id)) bytes += impl_->vocabulary.bytes(id);
-  }
-  return valid_utf8(bytes);
+  const Vocabulary& v = impl_->vocabulary;
+  const auto bytes_of = [&](TokenId id) {
+    return skip_special && is_special(id) ? std::string_view() : v.bytes(id);
+  };
+  std::size_t size = 0;
+  for (const TokenId id : tokens) size += bytes_of(id).size();
+  std::string bytes(size, '\0');
+  std::size_t at = 0;
+  for (const TokenId id : tokens) at += bytes_of(id).copy(bytes.data() + at, size - at);
+  return valid_utf8(std::move(bytes));
 }
 
 std::string_view Tokenizer::bytes(TokenId token) const { return impl_->vocabulary.bytes(token); }

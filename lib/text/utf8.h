@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <string>
 #include <string_view>
 
@@ -41,14 +42,36 @@ inline Utf8Char next_utf8(std::string_view text) {
   return {code, size, State::valid};
 }
 
+// How many bytes at the start of `text` are well formed: whole characters only.
+inline std::size_t valid_prefix(std::string_view text) {
+  std::size_t at = 0;
+  while (at < text.size()) {
+    std::uint64_t eight = 0;
+    if (at + sizeof eight <= text.size()) {
+      std::memcpy(&eight, text.data() + at, sizeof eight);
+      if ((eight & 0x8080808080808080u) == 0) {
+        at += sizeof eight;
+        continue;
+      }
+    }
+    const Utf8Char c = next_utf8(text.substr(at));
+    if (c.state != Utf8Char::State::valid) break;
+    at += c.size;
+  }
+  return at;
+}
+
 // `text` with every ill-formed part replaced.
-inline std::string valid_utf8(std::string_view text) {
+inline std::string valid_utf8(std::string text) {
+  std::size_t good = valid_prefix(text);
+  if (good == text.size()) return text;
   std::string out;
-  out.reserve(text.size());
-  while (!text.empty()) {
-    const Utf8Char c = next_utf8(text);
-    out += c.state == Utf8Char::State::valid ? text.substr(0, c.size) : kReplacement;
-    text.remove_prefix(c.size);
+  for (std::string_view rest = text; !rest.empty(); good = valid_prefix(rest)) {
+    out += rest.substr(0, good);
+    rest.remove_prefix(good);
+    if (rest.empty()) break;
+    out += kReplacement;
+    rest.remove_prefix(next_utf8(rest).size);
   }
   return out;
 }

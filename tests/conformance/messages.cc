@@ -161,7 +161,8 @@ Parsed parse(ToolCallParser parser, std::string_view text, const std::vector<std
   const auto take = [&](std::vector<ParseEvent> events) {
     for (ParseEvent& event : events) {
       if (event.text.find("\xEF\xBF\xBD") != std::string::npos &&
-          text.find("\xEF\xBF\xBD") == std::string_view::npos && valid_utf8(text) == text) {
+          text.find("\xEF\xBF\xBD") == std::string_view::npos &&
+          valid_utf8(std::string(text)) == text) {
         out.broken = "a character was torn";
       }
       out.refused = out.refused || event.kind == ParseEvent::Kind::malformed;

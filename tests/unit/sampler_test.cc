@@ -1,11 +1,21 @@
 // The sampler: its distribution, its promise of equal tokens, and the attacks SA.
 #include "dsv32/sampler.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
+#include <random>
+#include <tuple>
+#include <utility>
 #include <vector>
 
+#include "lib/engine/logit_row.h"
 #include "tests/support/catch.h"
+
+namespace dsv32::row_generic {
+extern const LogitPasses passes;
+}
 
 namespace dsv32::test {
 namespace {
@@ -149,6 +159,70 @@ TEST_CASE("log-probabilities are those of the raw logits") {
   REQUIRE(sample.top.size() == 3);
   CHECK(sample.top[1].token == 6);
   CHECK(std::fabs(static_cast<double>(sample.top[2].logprob) - std::log(p[0])) < 1e-6);
+}
+
+// A row of a real vocabulary's size, whose nucleus of thousands has many ties.
+std::vector<float> large_row() {
+  std::mt19937 random(7);
+  std::vector<float> row(129280 - 5);
+  for (float& x : row) x = static_cast<float>(random() % 4096) / 512.0f;
+  return row;
+}
+
+TEST_CASE("cuts of a large row are those of a full sort") {
+  const std::vector<float> row = large_row();
+  std::vector<TokenId> order(row.size());
+  std::iota(order.begin(), order.end(), 0);
+  const auto logit = [&](TokenId t) {
+    return static_cast<double>(row[static_cast<std::size_t>(t)]);
+  };
+  std::stable_sort(order.begin(), order.end(),
+                   [&](TokenId a, TokenId b) { return logit(a) > logit(b); });
+  double total = 0.0, sum = 0.0;
+  for (const TokenId t : order) total += std::exp(logit(t) - logit(order[0]));
+  std::vector<std::size_t> place(row.size());
+  for (std::size_t i = 0; i < order.size(); ++i) place[static_cast<std::size_t>(order[i])] = i;
+  std::size_t nucleus = 0;
+  while (sum < 0.5 * total) sum += std::exp(logit(order[nucleus++]) - logit(order[0]));
+  const auto mean_and_last = [&](const SamplingParams& params) {
+    Sampler sampler(params);
+    double mean = 0.0;
+    std::size_t last = 0;
+    for (int i = 0; i < 300; ++i) {
+      const std::size_t at = place[static_cast<std::size_t>(sampler.sample(row).token)];
+      mean += static_cast<double>(at) / 300;
+      last = std::max(last, at);
+    }
+    return std::pair(mean, last);
+  };
+  const auto [mean, last] = mean_and_last({.top_p = 0.5f, .seed = 1});
+  CHECK(last < nucleus + 2);  // the sum's last bits may differ
+  CHECK(last > nucleus * 9 / 10);
+  CHECK(mean < static_cast<double>(nucleus) / 2);  // what is better comes more often
+  CHECK(mean_and_last({.top_p = 1.0f, .top_k = 1000, .seed = 2}).second < 1000);
+  CHECK(mean_and_last({.top_p = 0.5f, .top_k = 3000, .seed = 2}).second < 3000 / 2 + 2);
+}
+
+TEST_CASE("every variant of the passes gives the same bits") {
+  std::vector<float> row = large_row();
+  row.resize(row.size() + 5, -std::numeric_limits<float>::infinity());
+  const std::size_t blocks = row.size() / kLogitBlock;
+  const auto run = [&](const LogitPasses& passes) {
+    std::vector<float> maxima(blocks), weights(row.size());
+    std::vector<double> sums(blocks);
+    CHECK(passes.block_maxima(row.data(), blocks, maxima.data()));
+    passes.block_exp2(row.data(), blocks, 8.0f, 1.5f, weights.data(), sums.data());
+    return std::tuple(maxima, weights, sums);
+  };
+  CHECK(run(logit_passes()) == run(row_generic::passes));
+  const auto weights = std::get<1>(run(logit_passes()));
+  double worst = 0.0;
+  for (std::size_t i = 0; i + 5 < row.size(); ++i) {
+    const double want = std::exp2((static_cast<double>(row[i]) - 8.0) * 1.5);
+    worst = std::max(worst, std::fabs(static_cast<double>(weights[i]) / want - 1.0));
+  }
+  CHECK(worst < 1e-6);
+  CHECK(weights.back() == 0.0f);
 }
 
 }  // namespace
