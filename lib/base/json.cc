@@ -60,8 +60,12 @@ class Guard {
   bool end_object() {
     // Sorting instead of hashing: no set of names makes it slow.
     const auto begin = keys_.begin() + static_cast<std::ptrdiff_t>(first_key_.back());
-    std::sort(begin, keys_.end());
-    const auto twice = std::adjacent_find(begin, keys_.end());
+    const auto not_above = [](const std::string& a, const std::string& b) { return a >= b; };
+    auto twice = std::adjacent_find(begin, keys_.end(), not_above);
+    if (twice != keys_.end()) {  // not in order already
+      std::sort(begin, keys_.end());
+      twice = std::adjacent_find(begin, keys_.end());
+    }
     DSV32_CHECK(twice == keys_.end(), bad_format, "{}: key {} stands twice", what_, quote(*twice));
     keys_.erase(begin, keys_.end());
     first_key_.pop_back();

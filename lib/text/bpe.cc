@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <functional>
 #include <limits>
 
 namespace dsv32 {
@@ -25,14 +26,14 @@ void BytePairEncoder::encode_short(std::string_view piece, std::vector<TokenId>&
   std::array<Merge, kShortPiece> merges{};  // of ids[i] and ids[i + 1]
   constexpr std::int32_t kNone = std::numeric_limits<std::int32_t>::max();
   std::size_t size = piece.size();
-  const auto look_up = [&](std::size_t i) {
+  const auto look_up_at = [&](std::size_t i) {
     const Merge* merge = vocabulary_.merges.find(ids[i], ids[i + 1]);
     merges[i] = merge != nullptr ? *merge : Merge{kNone, -1};
   };
   for (std::size_t i = 0; i < size; ++i) {
     ids[i] = vocabulary_.byte_ids[static_cast<unsigned char>(piece[i])];
   }
-  for (std::size_t i = 0; i + 1 < size; ++i) look_up(i);
+  for (std::size_t i = 0; i + 1 < size; ++i) look_up_at(i);
   while (size > 1) {
     std::size_t best = 0;
     for (std::size_t i = 1; i + 1 < size; ++i) {
@@ -45,26 +46,26 @@ void BytePairEncoder::encode_short(std::string_view piece, std::vector<TokenId>&
       merges[i] = merges[i + 1];
     }
     --size;
-    if (best > 0) look_up(best - 1);
-    if (best + 1 < size) look_up(best);
+    if (best > 0) look_up_at(best - 1);
+    if (best + 1 < size) look_up_at(best);
   }
   out.insert(out.end(), ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(size));
 }
 
-// Heap order: the lowest rank on top, the leftmost of equals.
-bool BytePairEncoder::goes_later(const Candidate& x, const Candidate& y) {
-  return x.rank != y.rank ? x.rank > y.rank : x.left > y.left;
+bool BytePairEncoder::look_up(std::int32_t left) {
+  if (left < 0) return false;
+  Symbol& a = symbols_[static_cast<std::size_t>(left)];
+  a.merge = Merge{};
+  if (a.next < 0) return false;
+  const TokenId right_id = symbols_[static_cast<std::size_t>(a.next)].id;
+  const Merge* merge = vocabulary_.merges.find(a.id, right_id);
+  if (merge != nullptr) a.merge = *merge;
+  return merge != nullptr;
 }
 
-void BytePairEncoder::push_candidate(std::int32_t left) {
-  if (left < 0) return;
-  const Symbol& a = symbols_[static_cast<std::size_t>(left)];
-  if (a.next < 0) return;
-  const TokenId right_id = symbols_[static_cast<std::size_t>(a.next)].id;
-  if (const Merge* merge = vocabulary_.merges.find(a.id, right_id)) {
-    heap_.push_back({merge->rank, left, a.id, right_id, merge->result});
-    std::push_heap(heap_.begin(), heap_.end(), goes_later);
-  }
+BytePairEncoder::Candidate BytePairEncoder::candidate(std::int32_t left) const {
+  const std::int32_t rank = symbols_[static_cast<std::size_t>(left)].merge.rank;
+  return static_cast<Candidate>(rank) << 32 | static_cast<std::uint32_t>(left);
 }
 
 void BytePairEncoder::encode_long(std::string_view piece, std::vector<TokenId>& out) {
@@ -73,23 +74,29 @@ void BytePairEncoder::encode_long(std::string_view piece, std::vector<TokenId>& 
   const auto size = static_cast<std::int32_t>(piece.size());
   for (std::int32_t i = 0; i < size; ++i) {
     const auto byte = static_cast<unsigned char>(piece[static_cast<std::size_t>(i)]);
-    symbols_.push_back({vocabulary_.byte_ids[byte], i - 1, i + 1 < size ? i + 1 : -1});
+    symbols_.push_back({vocabulary_.byte_ids[byte], i - 1, i + 1 < size ? i + 1 : -1, {}});
   }
-  for (std::int32_t i = 0; i + 1 < size; ++i) push_candidate(i);
+  for (std::int32_t i = 0; i + 1 < size; ++i) {
+    if (look_up(i)) heap_.push_back(candidate(i));
+  }
+  std::make_heap(heap_.begin(), heap_.end(), std::greater<>());
   while (!heap_.empty()) {
-    std::pop_heap(heap_.begin(), heap_.end(), goes_later);
-    const Candidate c = heap_.back();
+    std::pop_heap(heap_.begin(), heap_.end(), std::greater<>());
+    const Candidate best = heap_.back();
     heap_.pop_back();
-    Symbol& a = symbols_[static_cast<std::size_t>(c.left)];
-    if (a.id != c.left_id || a.next < 0) continue;
+    const auto left = static_cast<std::int32_t>(best & 0xFFFFFFFFu);
+    Symbol& a = symbols_[static_cast<std::size_t>(left)];
+    if (a.merge.rank < 0 || candidate(left) != best) continue;
     Symbol& b = symbols_[static_cast<std::size_t>(a.next)];
-    if (b.id != c.right_id) continue;
-    a.id = c.result;
+    a.id = a.merge.result;
     a.next = b.next;
-    b.id = -1;
-    if (a.next >= 0) symbols_[static_cast<std::size_t>(a.next)].previous = c.left;
-    push_candidate(a.previous);
-    push_candidate(c.left);
+    b.merge = Merge{};
+    if (a.next >= 0) symbols_[static_cast<std::size_t>(a.next)].previous = left;
+    for (const std::int32_t i : {a.previous, left}) {
+      if (!look_up(i)) continue;
+      heap_.push_back(candidate(i));
+      std::push_heap(heap_.begin(), heap_.end(), std::greater<>());
+    }
   }
   for (std::int32_t i = 0; i >= 0; i = symbols_[static_cast<std::size_t>(i)].next) {
     out.push_back(symbols_[static_cast<std::size_t>(i)].id);

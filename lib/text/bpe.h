@@ -21,17 +21,16 @@ class BytePairEncoder {
   struct Symbol {
     TokenId id;
     std::int32_t previous, next;  // -1: none
+    Merge merge;                  // with the next one; rank -1: none
   };
-  // A pair that may merge. Stale when the symbols are no longer those two.
-  struct Candidate {
-    std::int32_t rank, left;
-    TokenId left_id, right_id, result;
-  };
+  // Rank, then place: the lowest goes first, the leftmost of equals. Stale when the symbol there
+  // has another merge by now: a rank belongs to one pair.
+  using Candidate = std::uint64_t;
 
   void encode_short(std::string_view piece, std::vector<TokenId>& out);
   void encode_long(std::string_view piece, std::vector<TokenId>& out);
-  static bool goes_later(const Candidate& x, const Candidate& y);
-  void push_candidate(std::int32_t left);
+  bool look_up(std::int32_t left);  // sets the merge of the symbol at `left`, if there is one
+  Candidate candidate(std::int32_t left) const;
 
   const Vocabulary& vocabulary_;
   std::vector<Symbol> symbols_{};
