@@ -40,8 +40,8 @@ static bool block_maxima(const float* row, std::size_t blocks, float* maxima) {
   return any == 0;
 }
 
-static void block_exp2(const float* row, std::size_t blocks, float best, float scale, float* weights,
-                      double* sums) {
+static void block_exp2(const float* row, std::size_t blocks, float best, float scale,
+                       float* weights, double* sums) {
   for (std::size_t b = 0; b < blocks; ++b, row += kLogitBlock, weights += kLogitBlock) {
     Lanes sum{};
     for (std::size_t i = 0; i < kLogitBlock; i += kLanes) {

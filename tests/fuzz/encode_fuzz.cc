@@ -9,7 +9,7 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   static const Tokenizer tokenizer =
       Tokenizer::load(DSV32_SOURCE_DIR "/examples/tiny_model/tokenizer.json");
   return fuzz::run([&] {
-    const std::string text = valid_utf8(fuzz::text_of(data, size));
+    const std::string text = valid_utf8(std::string(fuzz::text_of(data, size)));
     const auto ids = tokenizer.encode(fuzz::text_of(data, size));
     fuzz::require(tokenizer.decode(ids) == text);
     TokenDecoder decoder(tokenizer);
