@@ -1,0 +1,95 @@
+// Input does not set the depth of any recursion: the worst of it on threads with small stacks.
+#include <functional>
+#include <pthread.h>
+#include <string>
+
+#include "dsv32/chat_template.h"
+#include "dsv32/config.h"
+#include "dsv32/tokenizer.h"
+#include "dsv32/tool_call_parser.h"
+
+#include "lib/weights/safetensors.h"
+#include "tests/support/catch.h"
+
+namespace dsv32::test {
+namespace {
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr std::size_t kFactor = 8;  // frames are larger
+#else
+constexpr std::size_t kFactor = 1;
+#endif
+
+// Runs `work` on a stack of so many KiB, where overflowing is a crash.
+void on_stack(std::size_t kib, const std::function<void()>& work) {
+  pthread_attr_t attributes;
+  REQUIRE(pthread_attr_init(&attributes) == 0);
+  REQUIRE(pthread_attr_setstacksize(&attributes, kib * 1024 * kFactor) == 0);
+  pthread_t thread;
+  const auto start = [](void* argument) -> void* {
+    (*static_cast<const std::function<void()>*>(argument))();
+    return nullptr;
+  };
+  REQUIRE(pthread_create(&thread, &attributes, start, const_cast<std::function<void()>*>(&work)) ==
+          0);
+  REQUIRE(pthread_join(thread, nullptr) == 0);
+  pthread_attr_destroy(&attributes);
+}
+
+std::string bomb(const std::string& open) {
+  std::string text;
+  for (int i = 0; i < 400000; ++i) text += open;
+  return text;
+}
+
+template <class Call>
+bool is_refused(Call&& call) {
+  try {
+    call();
+  } catch (const Error&) {
+    return true;
+  }
+  return false;
+}
+
+TEST_CASE("ST-16 CH-09 nesting bombs on a stack of 128 KiB") {
+  bool refused = true;
+  on_stack(128, [&] {
+    for (const char* open : {"[", "{\"k\":"}) {
+      const std::string text = "{\"__metadata__\":" + bomb(open);
+      std::string file(8, '\0');
+      for (std::size_t i = 0; i < 8; ++i) file[i] = static_cast<char>(text.size() >> (8 * i));
+      file += text;
+      refused &= is_refused([&] { parse_safetensors(std::as_bytes(std::span(file)), "file"); });
+      refused &= is_refused([&] { ModelConfig::from_json("{\"a\":" + bomb(open)); });
+      const Message system{.role = Role::system, .tools_json = {"{\"a\":" + bomb(open)}};
+      refused &=
+          is_refused([&] { ChatTemplate().render(std::span(&system, 1), ThinkingMode::chat); });
+    }
+    ToolCallParser parser(ChatFormat::v32, false);
+    parser.feed(
+        "\n\n<｜DSML｜function_calls>\n<｜DSML｜invoke name=\"f\">\n"
+        "<｜DSML｜parameter name=\"a\" string=\"false\">" +
+        bomb("[") + "</｜DSML｜parameter>\n</｜DSML｜invoke>\n</｜DSML｜function_calls>");
+    parser.finish(FinishReason::stop);
+    refused &= !parser.faults().empty();
+  });
+  CHECK(refused);
+}
+
+TEST_CASE("TK-08 a megabyte of one kind on a stack of 64 KiB") {
+  const Tokenizer tokenizer =
+      Tokenizer::load(std::string(DSV32_SOURCE_DIR) + "/examples/tiny_model/tokenizer.json");
+  bool same = true;
+  on_stack(64, [&] {
+    for (const char* unit : {"a", "^", " ", "\n", "你", "\u0301", "7", "aB"}) {
+      std::string text;
+      while (text.size() < (1 << 20)) text += unit;
+      same &= tokenizer.decode(tokenizer.encode(text)) == text;
+    }
+  });
+  CHECK(same);
+}
+
+}  // namespace
+}  // namespace dsv32::test
