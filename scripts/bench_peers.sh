@@ -58,7 +58,7 @@ commit=$(git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 [ -z "$(git status --porcelain --untracked-files=no 2>/dev/null)" ] || commit="$commit, changed"
 rows=()
 for argument in "$@"; do [[ $argument == -* || $argument == *.json ]] || rows+=("$argument"); done
-[ ${#rows[@]} -gt 0 ] || set -- "$@" e2e gemm_vs
+[ ${#rows[@]} -gt 0 ] || set -- "$@" e2e gemm_vs peer
 # One thread for oneDNN, whose rows run on one; llama.cpp has its own number.
-OMP_NUM_THREADS=1 DSV32_BENCH_GGUF=$peers/deepseek32.gguf DSV32_BENCH_COMMIT=$commit \
+OMP_NUM_THREADS=1 DSV32_BENCH_PYTHON=$root/.venv/bin/python DSV32_BENCH_GGUF=$peers/deepseek32.gguf DSV32_BENCH_COMMIT=$commit \
   DSV32_BENCH_COMMAND=$command "$build/benchmarks/dsv32-bench" "$@"
