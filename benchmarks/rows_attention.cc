@@ -114,7 +114,8 @@ std::vector<float> distribution(int kind, int length) {
 // Nanoseconds an element: of the table's kernel, and of std::nth_element over positions.
 double top_k_time(Bench& bench, const std::vector<float>& scores) {
   const auto count = static_cast<int>(scores.size());
-  std::vector<std::uint32_t> scratch(kernels::kTopKScratch);
+  std::vector<std::uint32_t> scratch(
+      static_cast<std::size_t>(kernels::top_k_scratch(kIndexer.top_k)));
   std::vector<std::int32_t> positions(static_cast<std::size_t>(kIndexer.top_k));
   const double best = bench.best([&] {
     bench.kernels().top_k({.scores = scores.data(),

@@ -16,6 +16,7 @@ constexpr int kTileRows = 4, kTileTokens = 4;
 #include "kernels/cpu/indexer-inl.h"
 #include "kernels/cpu/mla-inl.h"
 #include "kernels/cpu/moe-inl.h"
+#include "kernels/cpu/topk-avx512-inl.h"
 // clang-format on
 
 static bool runs_here() {
@@ -24,9 +25,9 @@ static bool runs_here() {
 }
 
 extern const CpuKernels table;
-const CpuKernels table = {"avx512",   runs_here,  embed,       add_rms_norm, silu_mul,
-                          quantise,   pack,       linear,      mla_store,    mla_absorb,
-                          sparse_mla, mla_expand, index_store, index_query,  index_scores,
-                          top_k,      moe_gate,   moe_combine};
+const CpuKernels table = {"avx512",     runs_here,  embed,       add_rms_norm, silu_mul,
+                          quantise,     pack,       linear,      mla_store,    mla_absorb,
+                          sparse_mla,   mla_expand, index_store, index_query,  index_scores,
+                          top_k_avx512, moe_gate,   moe_combine};
 
 }  // namespace dsv32::kernels::avx512

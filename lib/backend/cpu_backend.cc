@@ -81,10 +81,11 @@ CpuScratch::CpuScratch(const BackendLimits& limits) {
                                     .latent = limits.mla.latent,
                                     .rope = limits.mla.rope,
                                     .index_dim = limits.indexer.dim};
-  worker = round_up(std::max(
-      {kernels::sparse_mla_scratch(layout, limits.mla.heads), kernels::kLinearScratch,
-       std::int64_t{kernels::kPageSize} * (limits.indexer.dim + 1),
-       std::int64_t{kernels::kTopKScratch}, std::int64_t{limits.num_experts} + limits.n_group}));
+  worker = round_up(
+      std::max({kernels::sparse_mla_scratch(layout, limits.mla.heads), kernels::kLinearScratch,
+                std::int64_t{kernels::kPageSize} * (limits.indexer.dim + 1),
+                kernels::top_k_scratch(std::min(limits.indexer.top_k, limits.max_context)),
+                std::int64_t{limits.num_experts} + limits.n_group}));
 }
 
 std::int64_t CpuScratch::total(int workers) const {

@@ -1,0 +1,154 @@
+// Topic indexer with VDPBF16PS: queries and keys are e4m3 values, which BF16 holds exactly.
+//
+// Lanes = heads. A score is one chain of VDPBF16PS a head over the pairs of columns as decode_codes
+// leaves them; sixteen lanes of weighted heads, in ascending blocks of 16; the tree of `fold`.
+
+constexpr int kScoreBatch = 24;  // keys decoded at once: what fits the first-level cache
+constexpr int kScoreTile = 6;
+
+// What lies in IndexScoresParams::scratch, in floats: queries, sums, scales, keys.
+static bool takes_bf16_index(const IndexScoresParams& p) {
+  const int dim = p.layout.index_dim;
+  const int need = (round_up_16(p.num_heads) + kScoreBatch) * dim / 2 + kScoreBatch * 17;
+  return p.layout.format != CacheLayout::Format::f32 && dim % 64 == 0 &&
+         need <= kPageSize * (dim + 1);
+}
+
+// Head blocks of at most 64, as in sparse_mla: [head block][pair][head].
+static void pack_index_query(const IndexScoresParams& p, std::uint32_t* out) {
+  const int dim = p.layout.index_dim, padded = round_up_16(p.num_heads);
+  for (int h = 0; h < padded; ++h) {
+    const int block = h / kHeadBlock * kHeadBlock;
+    const int wide = padded - block < kHeadBlock ? padded - block : kHeadBlock;
+    std::uint32_t* to = out + block * (dim / 2) + (h - block);
+    alignas(64) std::uint32_t line[kColumns / 2] = {};
+    for (int c = 0; c < dim; c += kColumns, to += kColumns / 2 * wide) {
+      if (h < p.num_heads) {
+        const float* from = p.q + std::int64_t{h} * dim + c;
+        const auto half = [&](int i) {
+          return reinterpret_cast<__m512i>(
+              _mm512_cvtne2ps_pbh(_mm512_loadu_ps(from + i + 16), _mm512_loadu_ps(from + i)));
+        };
+        __m512i first, second;
+        to_decoded(half(0), half(32), &first, &second);
+        _mm512_store_si512(line, first);
+        _mm512_store_si512(line + 16, second);
+      }
+      for (int i = 0; i < kColumns / 2; ++i) to[i * wide] = line[i];
+    }
+  }
+}
+
+// Adds the weighted heads of 16 W lanes to sums[R][16].
+template <int R, int W>
+static void index_tile(const std::uint32_t* keys, const std::uint32_t* queries, int pairs,
+                       const __m512* weights, float* sums) {
+  __m512 sum[R][W];
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+    for (int w = 0; w < W; ++w) sum[r][w] = _mm512_setzero_ps();
+  }
+  for (int i = 0; i < pairs; ++i) {
+    __m512i q[W];
+#pragma GCC unroll 4
+    for (int w = 0; w < W; ++w) q[w] = _mm512_loadu_si512(queries + (i * W + w) * 16);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+      const __m512i key = _mm512_set1_epi32(static_cast<int>(keys[r * pairs + i]));
+#pragma GCC unroll 4
+      for (int w = 0; w < W; ++w) sum[r][w] = dp(sum[r][w], q[w], key);
+    }
+  }
+  const __m512 zero = _mm512_setzero_ps();
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+    __m512 all = _mm512_loadu_ps(sums + r * 16);
+#pragma GCC unroll 4
+    for (int w = 0; w < W; ++w) {  // a NaN passes through MAXPS as the second operand
+      all = _mm512_fmadd_ps(weights[w], _mm512_max_ps(zero, sum[r][w]), all);
+    }
+    _mm512_storeu_ps(sums + r * 16, all);
+  }
+}
+
+template <int W>
+static void index_block(const std::uint32_t* keys, int n, const std::uint32_t* queries, int pairs,
+                        const __m512* weights, float* sums) {
+  for (int i = 0; i < n; i += kScoreTile) {  // rows behind the last are computed and dropped
+    index_tile<kScoreTile, W>(keys + i * pairs, queries, pairs, weights, sums + i * 16);
+  }
+}
+
+static void index_batch(const IndexScoresParams& p, const std::uint32_t* all,
+                        const std::uint32_t* keys, int n, float* sums) {
+  const int padded = round_up_16(p.num_heads), pairs = p.layout.index_dim / 2;
+  std::memset(sums, 0, kScoreBatch * 16 * sizeof(float));
+  for (int h = 0; h < padded; h += kHeadBlock) {
+    __m512 weights[4];
+    for (int i = 0; i < 4; ++i) {
+      const int left = p.num_heads - h - 16 * i;
+      const __mmask16 mask = static_cast<__mmask16>(first_bytes(left < 16 ? left : 16));
+      weights[i] = _mm512_maskz_loadu_ps(mask, p.weights + h + 16 * i);
+    }
+    const std::uint32_t* queries = all + h * pairs;
+    switch (padded - h) {
+      case 16:
+        index_block<1>(keys, n, queries, pairs, weights, sums);
+        break;
+      case 32:
+        index_block<2>(keys, n, queries, pairs, weights, sums);
+        break;
+      case 48:
+        index_block<3>(keys, n, queries, pairs, weights, sums);
+        break;
+      default:
+        index_block<4>(keys, n, queries, pairs, weights, sums);
+    }
+  }
+}
+
+static void index_scores_bf16(const IndexScoresParams& p) {
+  const int dim = p.layout.index_dim, pairs = dim / 2;
+  if (!takes_bf16_index(p)) {
+    index_scores(p);
+    return;
+  }
+  const Lut unit = load_lut(code_table(1.0f));
+  float* sums = p.scratch;
+  float* scale = sums + kScoreBatch * 16;
+  auto* keys = reinterpret_cast<std::uint32_t*>(scale + kScoreBatch);
+  std::uint32_t* queries = keys + kScoreBatch * pairs;
+  pack_index_query(p, queries);
+  const auto page = [&](int s) {
+    return p.pages + std::int64_t{p.page_table[s / kPageSize]} * p.layout.index_page();
+  };
+  for (int s = p.first; s < p.last; s += kScoreBatch) {
+    const int n = p.last - s < kScoreBatch ? p.last - s : kScoreBatch;
+    for (int i = 0; i < n; ++i) {
+      const int place = (s + i) % kPageSize, ahead = s + i + 2 * kScoreBatch;
+      const std::byte* from = page(s + i);
+      if (ahead < p.last) {
+        const std::byte* next = page(ahead) + ahead % kPageSize * dim;
+        for (int c = 0; c < dim; c += 64) {
+          _mm_prefetch(reinterpret_cast<const char*>(next) + c, _MM_HINT_T0);
+        }
+      }
+      for (int c = 0; c < dim; c += 64) {
+        __m512i first, second;
+        decode_codes(_mm512_loadu_si512(from + place * dim + c), unit, &first, &second);
+        _mm512_storeu_si512(keys + i * pairs + c / 2, first);
+        _mm512_storeu_si512(keys + i * pairs + c / 2 + 16, second);
+      }
+      scale[i] = load_f32(from + std::int64_t{kPageSize} * dim + place * 4);
+    }
+    index_batch(p, queries, keys, n, sums);
+    for (int i = 0; i < n; i += 8) {
+      __m512 lanes[8];
+      for (int j = 0; j < 8; ++j) lanes[j] = _mm512_loadu_ps(sums + (i + j) * 16);
+      const __m256 score = _mm256_mul_ps(fold8(lanes), _mm256_loadu_ps(scale + i));
+      const __mmask8 mask = static_cast<__mmask8>(first_bytes(n - i < 8 ? n - i : 8));
+      _mm256_mask_storeu_ps(p.scores + s + i, mask, score);
+    }
+  }
+}
