@@ -79,26 +79,30 @@ void check_attention(Data& data, const CpuKernels& table, const CpuKernels& refe
     indices[static_cast<std::size_t>(i)] = slots[static_cast<std::size_t>(i)];
   for (int i = 0; i < 7; ++i)
     indices[static_cast<std::size_t>(top + i)] = slots[static_cast<std::size_t>(20 * i)];
-  const auto attend = [&](const CpuKernels& kernel) {
+  const auto attend = [&](const CpuKernels& kernel, int cut = 0) {
     Bytes out(static_cast<std::size_t>(queries * c.heads * latent * bytes_of(c.type)));
     std::vector<float> scratch(
         static_cast<std::size_t>(kernels::sparse_mla_scratch(c.layout, c.heads)));
-    kernel.sparse_mla({.q = q_latent.data(),
-                       .latent = cache.data(),
-                       .indices = indices.data(),
-                       .out = out.data(),
-                       .scratch = scratch.data(),
-                       .layout = c.layout,
-                       .type = c.type,
-                       .num_tokens = queries,
-                       .num_heads = c.heads,
-                       .top_k = top,
-                       .first_head = 0,
-                       .last_head = c.heads,
-                       .scale = 0.11f});
+    for (const auto& [first_head, last_head] : {std::pair{0, cut}, std::pair{cut, c.heads}}) {
+      if (first_head == last_head) continue;
+      kernel.sparse_mla({.q = q_latent.data(),
+                         .latent = cache.data(),
+                         .indices = indices.data(),
+                         .out = out.data(),
+                         .scratch = scratch.data(),
+                         .layout = c.layout,
+                         .type = c.type,
+                         .num_tokens = queries,
+                         .num_heads = c.heads,
+                         .top_k = top,
+                         .first_head = first_head,
+                         .last_head = last_head,
+                         .scale = 0.11f});
+    }
     return out;
   };
   const Bytes out_latent = attend(table);
+  CHECK(attend(table, 1) == out_latent);  // heads may be split anywhere
   const auto values = read(out_latent, c.type);
   CHECK(deviation(values, read(attend(reference), c.type)) < 3 * tolerance(c.type));
   for (std::size_t i = values.size() / queries * 2; i < values.size(); ++i) {
