@@ -41,10 +41,11 @@ struct Rounds {
     (quiet ? reference : loud_reference).push_back(ref);
   }
   Paired summary() const {
-    const bool loud = ratio.size() < 3;
-    const auto& r = loud && ratio.empty() ? loud_ratio : ratio;
-    const auto& t = loud && ratio.empty() ? loud_time : time;
-    const auto& f = loud && ratio.empty() ? loud_reference : reference;
+    // One round of a long call is no sign of noise.
+    const bool loud = ratio.size() < 3 && loud_ratio.size() >= ratio.size();
+    const auto& r = ratio.empty() ? loud_ratio : ratio;
+    const auto& t = ratio.empty() ? loud_time : time;
+    const auto& f = ratio.empty() ? loud_reference : reference;
     Paired out{.ratio = quantile(r, 0.5),
                .time = quantile(t, 0.5),
                .reference = quantile(f, 0.5),

@@ -13,7 +13,7 @@ namespace dsv32::bench {
 namespace {
 
 constexpr int kSamples = 16;
-constexpr int kQueries = 48;        // of a sparse pass
+constexpr int kQueries = 48;        // of a sparse pass; smoke runs take two
 constexpr int kDenseQueries = 8;    // of a dense one: its time is long enough
 constexpr double kBaseline = 0.75;  // of the peak that a baseline must reach
 constexpr double kPatience = 60;    // seconds for all samples of the sparse side
@@ -30,7 +30,8 @@ struct Side {
 };
 
 Result prefill_ratio(Bench& bench, int prompt, const Side& baseline) {
-  AttentionBench attention(bench, prompt, kQueries);
+  const int queries = bench.pick(kQueries, 2);
+  AttentionBench attention(bench, prompt, queries);
   Backend& backend = bench.backend(1);
   double dense = 0, sparse = 0, limit = 0;
   for (int i = 0; i < kSamples; ++i) {
@@ -40,9 +41,9 @@ Result prefill_ratio(Bench& bench, int prompt, const Side& baseline) {
     dense += baseline.time(length);
     const double peak = (before + bench.compute_rate(1)) / 2;
     limit += baseline.operations * length / peak;
-    sparse += seconds_of([&] { attention.sparse(backend, length, kQueries); }) / kQueries;
-    if (sparse * kQueries > kPatience && i + 1 < kSamples)
-      return missed(fmt::format("{} samples already took {:.0f} s", i + 1, sparse * kQueries));
+    sparse += seconds_of([&] { attention.sparse(backend, length, queries); }) / queries;
+    if (sparse * queries > kPatience && i + 1 < kSamples)
+      return missed(fmt::format("{} samples already took {:.0f} s", i + 1, sparse * queries));
   }
   const std::string note =
       fmt::format("baseline {:.2f} ms a query ({:.0f} % of peak), sparse {:.2f} ms",
@@ -63,7 +64,7 @@ Result against_mha(Bench& bench, int prompt) {
       bench, prompt,
       {.time =
            [&](int length) {  // all heads are alike: some calls of one, for all 128
-             const int calls = std::max(3, 16384 / length);
+             const int calls = bench.smoke() ? 1 : std::max(3, 16384 / length);
              return seconds_of([&] {
                       for (int i = 0; i < calls; ++i) head.attend(length);
                     }) /
