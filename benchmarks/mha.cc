@@ -69,10 +69,10 @@ DSV32_BF16 inline std::uint32_t load_pair(const std::byte* p) {
   return bits;
 }
 
-// out [8][48] = 8 rows of `a` (pairs, `a_step` bytes from one to the next; rows `a_row` apart)
-// times `b` [pairs][48] pairs; starts from out * keep if there is one.
-DSV32_BF16 void tile(const std::byte* a, std::size_t a_row, std::size_t a_step, const std::byte* b,
-                     int pairs, const float* keep, float* out) {
+// out [8][48] = eight rows of `a` [pairs][8] times `b` [pairs][48]; starts from out * keep if there
+// is one.
+DSV32_BF16 void tile(const std::byte* a, const std::byte* b, int pairs, const float* keep,
+                     float* out) {
   __m512 sum[kTile][kLanes];
 #pragma GCC unroll 8
   for (int r = 0; r < kTile; ++r) {
@@ -90,7 +90,7 @@ DSV32_BF16 void tile(const std::byte* a, std::size_t a_row, std::size_t a_step, 
       x[l] = (__m512bh)_mm512_loadu_si512(b + (std::size_t{kMhaQueries} * p + 16 * l) * 4);
 #pragma GCC unroll 8
     for (int r = 0; r < kTile; ++r) {
-      const __m512bh y = pair(load_pair(a + static_cast<std::size_t>(r) * a_row + p * a_step));
+      const __m512bh y = pair(load_pair(a + (std::size_t{kTile} * p + r) * 4));
 #pragma GCC unroll 3
       for (int l = 0; l < kLanes; ++l) sum[r][l] = _mm512_dpbf16_ps(sum[r][l], y, x[l]);
     }
@@ -161,16 +161,16 @@ void MhaHead::attend(int length) {
     for (int k = 0; k < kMhaKeys; k += kTile) {
       // The same place of the next block; behind the last one the address is never read.
       fetch(keys + static_cast<std::size_t>(kMhaKeys + k) * kMhaWidth * 2, kTile * kMhaWidth * 2);
-      tile(keys + static_cast<std::size_t>(k) * kMhaWidth * 2, kMhaWidth * 2, 4, queries_.get(),
-           kMhaWidth / 2, nullptr, s.scores[k]);
+      tile(keys + static_cast<std::size_t>(k) * kMhaWidth * 2, queries_.get(), kMhaWidth / 2,
+           nullptr, s.scores[k]);
     }
     for (int lane = 0; lane < kMhaQueries; lane += 16) soften(s, lane);
     const std::byte* values = values_.get() + static_cast<std::size_t>(first) * kMhaValue * 2;
     for (int d = 0; d < kMhaValue; d += kTile) {
       constexpr std::size_t kPart = kMhaKeys * kMhaValue * 2 / (kMhaValue / kTile);
       fetch(values + std::size_t{kMhaKeys} * kMhaValue * 2 + d / kTile * kPart, kPart);
-      tile(values + std::size_t{4} * d, 4, kMhaValue * 4,
-           reinterpret_cast<const std::byte*>(s.pairs), kMhaKeys / 2, s.keep, s.out[d]);
+      tile(values + d / kTile * kPart, reinterpret_cast<const std::byte*>(s.pairs), kMhaKeys / 2,
+           s.keep, s.out[d]);
     }
   }
 }
@@ -185,9 +185,10 @@ double MhaHead::deviation(int length) const {
   for (int k = 0; k < length; ++k) {
     double sum = 0;
     for (int c = 0; c < kMhaWidth; ++c) {
-      const std::int64_t place = std::int64_t{c / 2} * kMhaQueries * 2 + c % 2;
-      sum +=
-          value_of(queries_.get(), place) * value_of(keys_.get(), std::int64_t{k} * kMhaWidth + c);
+      const std::int64_t query = std::int64_t{c / 2} * kMhaQueries * 2 + c % 2;
+      const std::int64_t key =
+          (std::int64_t{k / kTile} * (kMhaWidth / 2) + c / 2) * kTile * 2 + k % kTile * 2 + c % 2;
+      sum += value_of(queries_.get(), query) * value_of(keys_.get(), key);
     }
     scores.push_back(sum * static_cast<double>(kScale));
     best = std::max(best, scores.back());
@@ -196,7 +197,9 @@ double MhaHead::deviation(int length) const {
     const double weight = std::exp(scores[static_cast<std::size_t>(k)] - best);
     total += weight;
     for (int d = 0; d < kMhaValue; ++d) {
-      const std::int64_t place = (std::int64_t{k / 2} * kMhaValue + d) * 2 + k % 2;
+      const std::int64_t place = std::int64_t{k / kMhaKeys} * kMhaKeys * kMhaValue +
+                                 (d / kTile * (kMhaKeys / 2) + k % kMhaKeys / 2) * kTile * 2 +
+                                 d % kTile * 2 + k % 2;
       expected[static_cast<std::size_t>(d)] += weight * value_of(values_.get(), place);
     }
   }

@@ -25,8 +25,8 @@ class MhaHead {
 
  private:
   std::shared_ptr<std::byte> queries_;  // [width / 2, 48] pairs of bf16
-  std::shared_ptr<std::byte> keys_;     // [keys, width] bf16
-  std::shared_ptr<std::byte> values_;   // [keys / 2, value] pairs of bf16 of two keys
+  std::shared_ptr<std::byte> keys_;     // [keys / 8, width / 2, 8] pairs
+  std::shared_ptr<std::byte> values_;   // [keys / 128, value / 8, 64, 8] pairs of two keys
   std::shared_ptr<std::byte> scratch_;
 };
 
