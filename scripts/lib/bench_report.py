@@ -66,9 +66,16 @@ def table(rows):
 
 
 def circumstances(runs):
-    lines = ["| | machine | compiler | commit | kernels | date | command |", "|---|---|---|---|---|---|---|"]
-    for i, r in enumerate(runs, 1):
-        lines.append(f"| {i} | {r['machine']} | {r['compiler']} | {r['commit']} | {r['kernel_set']} | {r['date']} | `{r['command']}` |")
+    """One line for runs of the same machine, compiler, commit and kernels."""
+    lines = ["| machine | compiler | commit | kernels | date | commands |", "|---|---|---|---|---|---|"]
+    alike = {}
+    for r in runs:
+        alike.setdefault((r["machine"], r["compiler"], r["commit"], r["kernel_set"]), []).append(r)
+    for (machine, compiler, commit, kernels), group in alike.items():
+        dates = sorted(r["date"] for r in group)
+        date = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
+        commands = " ".join(f"`{r['command']}`" for r in group)
+        lines.append(f"| {machine} | {compiler} | {commit} | {kernels} | {date} | {commands} |")
     return lines
 
 
