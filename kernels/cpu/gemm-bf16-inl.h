@@ -9,11 +9,12 @@
 // race against memory), more rows share a panel decoded into scratch.
 
 constexpr int kBf16Chunk = 2048;
-constexpr int kDirectRows = 6;  // rows of x
-constexpr int kDirectTile = 4;  // rows of weights at a time, within one block of scales
-constexpr int kPanelRows = 8;   // rows of weights of a panel
-constexpr int kPanelTile = 3;   // rows of x of a tile
-constexpr int kPrefetch = 4096;
+constexpr int kDirectRows = 6;   // rows of x
+constexpr int kDirectTile = 4;   // rows of weights at a time, within one block of scales
+constexpr int kPanelRows = 8;    // rows of weights of a panel
+constexpr int kPanelTile = 3;    // rows of x of a tile
+constexpr int kPrefetch = 4096;  // bytes ahead of a row's reading
+constexpr int kPanelPrefetch = 1024;
 
 static bool takes_bf16(ValueType x, ValueType w) {
   return x != ValueType::f32 && w != ValueType::f32 && w != ValueType::f16;
@@ -88,14 +89,14 @@ static inline __m512 dp(__m512 sum, __m512i a, __m512i b) {
 }
 
 // What a block's chain is multiplied by: both scales, lane by lane.
-template <class W>
-static inline __m512 multiplier(const LinearParams& p, std::int64_t row, std::int64_t m, int k) {
+static inline __m512 multiplier(const LinearParams& p, const ScaleRow& scales, std::int64_t m,
+                                int k) {
   const int blocks = (p.cols + kBlock - 1) / kBlock;
   const float x_scale = p.x_scale ? p.x_scale[m * blocks + k / kBlock] : 1.0f;
-  const float a = block_scale(p.w, row, k) * x_scale;
-  if (p.w.scale_cols == kBlock) return _mm512_set1_ps(a);
-  const float b = k + 64 < p.cols ? block_scale(p.w, row, k + 64) * x_scale : 0.0f;
-  return _mm512_mask_mov_ps(_mm512_set1_ps(a), 0xFF00, _mm512_set1_ps(b));  // as decode lays lanes
+  if (p.w.scale_cols == kBlock) return _mm512_set1_ps(scales.at(k / kBlock) * x_scale);
+  const float a = scales.at(k / 64) * x_scale;  // as Int4Weights lays the lanes
+  const float b = k + 64 < p.cols ? scales.at(k / 64 + 1) * x_scale : 0.0f;
+  return _mm512_mask_mov_ps(_mm512_set1_ps(a), 0xFF00, _mm512_set1_ps(b));
 }
 
 // Tree of `fold` over eight registers at once.
@@ -120,18 +121,19 @@ static inline __m256 fold8(const __m512* v) {
 
 // ---- few rows: R rows of weights against M rows of x, straight from memory. The R rows lie within
 // one block of scales.
-template <class W, int R, int M>
-static inline void direct_block(const LinearParams& p, std::int64_t row, int k, int n,
-                                __m512 sum[R][M]) {
-  const Lut lut = W::lut(p.w, row, k);
+template <class W, int R, int M, bool Whole>
+static inline void direct_block(const LinearParams& p, const std::byte* const at[R],
+                                const ScaleRow scales[R], int k, int n, __m512 sum[R][M]) {
+  const Lut lut = W::lut(scales[0], k / kBlock);
+  const std::int64_t offset = std::int64_t{k} * W::kBytes / kBlock;
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
-    const std::byte* at = W::at(p.w, row + r, k);
+#pragma GCC unroll 4
     for (int line = 0; line < W::kBytes; line += 64) {
-      _mm_prefetch(reinterpret_cast<const char*>(at) + kPrefetch + line, _MM_HINT_T0);
+      _mm_prefetch(reinterpret_cast<const char*>(at[r] + offset) + kPrefetch + line, _MM_HINT_T0);
     }
     __m512i w[4];
-    W::decode(at, n, lut, w);
+    W::template decode<Whole>(at[r] + offset, n, lut, w);
 #pragma GCC unroll 8
     for (int m = 0; m < M; ++m) {
       const std::byte* x = packed_x(p, m, k);
@@ -139,7 +141,7 @@ static inline void direct_block(const LinearParams& p, std::int64_t row, int k, 
 #pragma GCC unroll 4
       for (int i = 0; i < 4; ++i) part = dp(part, w[i], _mm512_loadu_si512(x + 64 * i));
       sum[r][m] =
-          W::kBlockwise ? _mm512_fmadd_ps(part, multiplier<W>(p, row + r, m, k), sum[r][m]) : part;
+          W::kBlockwise ? _mm512_fmadd_ps(part, multiplier(p, scales[r], m, k), sum[r][m]) : part;
     }
   }
 }
@@ -147,6 +149,12 @@ static inline void direct_block(const LinearParams& p, std::int64_t row, int k, 
 template <class W, int R, int M>
 static void direct_rows(const LinearParams& p, std::int64_t row) {
   float total[R][M];
+  const std::byte* at[R];
+  ScaleRow scales[R];
+  for (int r = 0; r < R; ++r) {
+    at[r] = W::at(p.w, row + r, 0);
+    scales[r] = scale_row(p.w, row + r);
+  }
   for (int chunk = 0; chunk < p.cols; chunk += kBf16Chunk) {
     const int end = p.cols - chunk < kBf16Chunk ? p.cols : chunk + kBf16Chunk;
     __m512 sum[R][M];
@@ -156,8 +164,10 @@ static void direct_rows(const LinearParams& p, std::int64_t row) {
       for (int m = 0; m < M; ++m) sum[r][m] = _mm512_setzero_ps();
     }
     int k = chunk;
-    for (; k + kBlock <= end; k += kBlock) direct_block<W, R, M>(p, row, k, kBlock, sum);
-    if (k < end) direct_block<W, R, M>(p, row, k, end - k, sum);
+    for (; k + kBlock <= end; k += kBlock) {
+      direct_block<W, R, M, true>(p, at, scales, k, kBlock, sum);
+    }
+    if (k < end) direct_block<W, R, M, false>(p, at, scales, k, end - k, sum);
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 8
@@ -191,20 +201,38 @@ static void linear_direct(const LinearParams& p) {
 
 // ---- many rows
 // A chunk of kPanelRows rows of weights: [n / 32][kPanelRows][32]. Rows behind the last are zeros.
-template <class W>
-static void decode_panel(const LinearParams& p, std::int64_t row, int rows, int k, int n,
-                         std::byte* panel) {
+template <class W, bool Whole>
+static inline void decode_panel_block(const std::byte* const at[kPanelRows], const Lut& lut,
+                                      std::int64_t offset, int n, std::byte* to) {
+#pragma GCC unroll 8
   for (int r = 0; r < kPanelRows; ++r) {
-    std::byte* to = panel + 64 * r;
-    for (int j = 0; j < n; j += kBlock, to += 4 * 64 * kPanelRows) {
-      __m512i w[4] = {};
-      if (r < rows) {
-        const std::byte* at = W::at(p.w, row + r, k + j);
-        _mm_prefetch(reinterpret_cast<const char*>(at) + kPanelRows * W::kBytes, _MM_HINT_T1);
-        W::decode(at, n - j < kBlock ? n - j : kBlock, W::lut(p.w, row + r, k + j), w);
-      }
-      for (int i = 0; i < 4; ++i) _mm512_store_si512(to + 64 * kPanelRows * i, w[i]);
+    __m512i w[4];
+    const std::byte* from = at[r] + offset;
+#pragma GCC unroll 4
+    for (int line = 0; line < W::kBytes; line += 64) {
+      _mm_prefetch(reinterpret_cast<const char*>(from) + kPanelPrefetch + line, _MM_HINT_T0);
     }
+    W::template decode<Whole>(from, n, lut, w);
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) _mm512_store_si512(to + 64 * (kPanelRows * i + r), w[i]);
+  }
+}
+
+template <class W>
+static void decode_panel(const LinearParams& p, std::int64_t row, int k, int n, std::byte* panel) {
+  const std::byte* at[kPanelRows];
+  for (int r = 0; r < kPanelRows; ++r) {  // rows behind the last repeat it; nobody reads their sums
+    at[r] = W::at(p.w, row + r < p.last ? row + r : p.last - 1, k);
+  }
+  const ScaleRow scales = scale_row(p.w, row);
+  int j = 0;
+  for (; j + kBlock <= n; j += kBlock, panel += 4 * 64 * kPanelRows) {
+    const std::int64_t offset = std::int64_t{j} * W::kBytes / kBlock;
+    decode_panel_block<W, true>(at, W::lut(scales, (k + j) / kBlock), offset, kBlock, panel);
+  }
+  if (j < n) {
+    const std::int64_t offset = std::int64_t{j} * W::kBytes / kBlock;
+    decode_panel_block<W, false>(at, W::lut(scales, (k + j) / kBlock), offset, n - j, panel);
   }
 }
 
@@ -248,8 +276,8 @@ static void panel_tile(const LinearParams& p, const std::byte* panel, std::int64
         panel_sums<1>(panel, x + i * stride, stride, kBlock, part);
 #pragma GCC unroll 8
         for (int r = 0; r < kPanelRows; ++r) {
-          const std::int64_t at = row + r < p.last ? row + r : row;
-          sum[i][r] = _mm512_fmadd_ps(part[0][r], multiplier<W>(p, at, m + i, k + j), sum[i][r]);
+          const ScaleRow scales = scale_row(p.w, row + r < p.last ? row + r : row);
+          sum[i][r] = _mm512_fmadd_ps(part[0][r], multiplier(p, scales, m + i, k + j), sum[i][r]);
         }
       }
     }
@@ -272,12 +300,14 @@ static void linear_panels(const LinearParams& p, int first, int last) {
     const int padded = (n + kBlock - 1) / kBlock * kBlock;
     float* to = totals;
     for (int row = first; row < last; row += kPanelRows, to += p.num_rows * kPanelRows) {
-      decode_panel<W>(p, row, last - row < kPanelRows ? last - row : kPanelRows, k, n, panel);
+      decode_panel<W>(p, row, k, n, panel);
       int m = 0;
       for (; m + kPanelTile <= p.num_rows; m += kPanelTile) {
         panel_tile<W, kPanelTile>(p, panel, row, m, k, padded, to + m * kPanelRows);
       }
-      for (; m < p.num_rows; ++m) {
+      if (p.num_rows - m == 2) {
+        panel_tile<W, 2>(p, panel, row, m, k, padded, to + m * kPanelRows);
+      } else if (p.num_rows - m == 1) {
         panel_tile<W, 1>(p, panel, row, m, k, padded, to + m * kPanelRows);
       }
     }

@@ -4,14 +4,14 @@
 struct alignas(64) CodeTable {
   std::uint8_t low[128], high[128];
 };
-constexpr int kMaxExponent = 100;  // Matrix::scales_are_pow2
-
+// One table for every exponent field of a scale that Matrix::scales_are_pow2 allows, 0 for zero.
 struct CodeTables {
-  CodeTable zero, power[2 * kMaxExponent + 1];
+  CodeTable at[256];
 };
 
-static constexpr CodeTable make_code_table(int exponent, bool zero) {
+static constexpr CodeTable make_code_table(int field) {
   CodeTable t{};
+  const bool zero = field < 127 - 100 || field > 127 + 100;
   for (int code = 0; code < 128; ++code) {
     int mantissa = code & 7, power = code >> 3;
     if (power == 0) {  // subnormal: mantissa * 2^-9
@@ -22,7 +22,7 @@ static constexpr CodeTable make_code_table(int exponent, bool zero) {
       }
     }
     // Value (1 + m / 8) * 2^(power - 7); BF16 keeps the 3 bits at the top of its 7.
-    int bits = ((power - 7 + exponent + 127) << 7) | ((mantissa & 7) << 4);
+    int bits = ((power - 7 + field) << 7) | ((mantissa & 7) << 4);
     if (code == 0 || zero) bits = 0;
     if (code == 127) bits = 0x7FC0;
     t.low[code] = static_cast<std::uint8_t>(bits & 255);
@@ -33,23 +33,42 @@ static constexpr CodeTable make_code_table(int exponent, bool zero) {
 
 static constexpr CodeTables make_code_tables() {
   CodeTables all{};
-  all.zero = make_code_table(0, true);
-  for (int e = -kMaxExponent; e <= kMaxExponent; ++e) {
-    all.power[e + kMaxExponent] = make_code_table(e, false);
-  }
+  for (int field = 0; field < 256; ++field) all.at[field] = make_code_table(field);
   return all;
 }
 static constexpr CodeTables kCodeTables = make_code_tables();
+static constexpr const CodeTable* kUnscaled = &kCodeTables.at[127];
 
-// The table of a scale that is 0 or 2^k, |k| <= kMaxExponent.
-static const CodeTable* code_table(float scale) {
-  if (scale == 0.0f) return &kCodeTables.zero;
-  const int exponent = static_cast<int>(float_bits(scale) >> 23) - 127;
-  return &kCodeTables.power[exponent + kMaxExponent];
+// The scales of one row: found once, read a block at a time.
+struct ScaleRow {
+  const std::byte* first;
+  ScaleType type;
+
+  float at(int block) const {
+    if (type == ScaleType::f32) return load_f32(first + std::int64_t{4} * block);
+    if (type == ScaleType::f16) return from_f16(load_u16(first + std::int64_t{2} * block));
+    return from_e8m0(static_cast<std::uint8_t>(first[block]));
+  }
+  const CodeTable* table(int block) const {  // power-of-two scales
+    if (type == ScaleType::e8m0) return &kCodeTables.at[static_cast<std::uint8_t>(first[block])];
+    return &kCodeTables.at[float_bits(load_f32(first + std::int64_t{4} * block)) >> 23];
+  }
+};
+
+static ScaleRow scale_row(const Matrix& w, std::int64_t row) {
+  const int bytes = w.scale_type == ScaleType::f32 ? 4 : w.scale_type == ScaleType::f16 ? 2 : 1;
+  const std::int64_t block = w.scale_rows == 1 ? row : row / kBlock;
+  return {w.scale + block * w.scale_stride * bytes, w.scale_type};
 }
 
 static inline __mmask64 first_bytes(int n) {
   return n >= 64 ? ~__mmask64{0} : n <= 0 ? 0 : (__mmask64{1} << n) - 1;
+}
+
+// The first n of 64 bytes at p, zeros behind. A whole line needs no mask.
+template <bool Whole>
+static inline __m512i load_bytes(const std::byte* p, int n) {
+  return Whole ? _mm512_loadu_si512(p) : _mm512_maskz_loadu_epi8(first_bytes(n), p);
 }
 
 struct Lut {
@@ -76,36 +95,36 @@ namespace {  // members of a class are weak symbols elsewhere
 // which pack() lays x out for that type. `n` columns exist; the rest are zeros.
 struct Bf16Weights {
   static constexpr bool kBlockwise = false;
-  static inline Lut lut(const Matrix&, std::int64_t, int) { return Lut{}; }
+  static inline Lut lut(const ScaleRow&, int) { return Lut{}; }
   static inline const std::byte* at(const Matrix& w, std::int64_t row, int k) {
     return w.data + 2 * (row * w.stride + k);
   }
   static constexpr int kBytes = 256;  // of a block
+  template <bool Whole>
   static inline void decode(const std::byte* p, int n, const Lut&, __m512i* v) {
     for (int i = 0; i < 4; ++i) {
-      v[i] = _mm512_maskz_loadu_epi8(first_bytes(2 * n - 64 * i), p + 64 * i);
+      v[i] = load_bytes<Whole>(p + 64 * i, 2 * n - 64 * i);
     }
   }
 };
 
 struct Fp8Pow2Weights {
   static constexpr bool kBlockwise = false;
-  static inline Lut lut(const Matrix& w, std::int64_t row, int k) {
-    return load_lut(code_table(block_scale(w, row, k)));
-  }
+  static inline Lut lut(const ScaleRow& scales, int block) { return load_lut(scales.table(block)); }
   static inline const std::byte* at(const Matrix& w, std::int64_t row, int k) {
     return w.data + row * w.stride + k;
   }
   static constexpr int kBytes = 128;
+  template <bool Whole>
   static inline void decode(const std::byte* p, int n, const Lut& t, __m512i* v) {
-    decode_codes(_mm512_maskz_loadu_epi8(first_bytes(n), p), t, v, v + 1);
-    decode_codes(_mm512_maskz_loadu_epi8(first_bytes(n - 64), p + 64), t, v + 2, v + 3);
+    decode_codes(load_bytes<Whole>(p, n), t, v, v + 1);
+    decode_codes(load_bytes<Whole>(p + 64, n - 64), t, v + 2, v + 3);
   }
 };
 
 struct Fp8Weights : Fp8Pow2Weights {
   static constexpr bool kBlockwise = true;
-  static inline Lut lut(const Matrix&, std::int64_t, int) { return load_lut(code_table(1.0f)); }
+  static inline Lut lut(const ScaleRow&, int) { return load_lut(kUnscaled); }
 };
 
 // Magnitudes 0 to 127 through a table as e4m3's; -128 alone has none.
@@ -124,7 +143,7 @@ static constexpr CodeTable kIntegerTable = make_integer_table();
 
 struct Int8Weights {
   static constexpr bool kBlockwise = true;
-  static inline Lut lut(const Matrix&, std::int64_t, int) { return load_lut(&kIntegerTable); }
+  static inline Lut lut(const ScaleRow&, int) { return load_lut(&kIntegerTable); }
   static inline const std::byte* at(const Matrix& w, std::int64_t row, int k) {
     return w.data + row * w.stride + k;
   }
@@ -138,16 +157,17 @@ struct Int8Weights {
     v[0] = _mm512_unpacklo_epi8(low, high);
     v[1] = _mm512_unpackhi_epi8(low, high);
   }
+  template <bool Whole>
   static inline void decode(const std::byte* p, int n, const Lut& t, __m512i* v) {
-    decode_half(_mm512_maskz_loadu_epi8(first_bytes(n), p), t, v);
-    decode_half(_mm512_maskz_loadu_epi8(first_bytes(n - 64), p + 64), t, v + 2);
+    decode_half(load_bytes<Whole>(p, n), t, v);
+    decode_half(load_bytes<Whole>(p + 64, n - 64), t, v + 2);
   }
 };
 
 // A nibble n means n - 8.
 struct Int4Weights {
   static constexpr bool kBlockwise = true;
-  static inline Lut lut(const Matrix&, std::int64_t, int) {
+  static inline Lut lut(const ScaleRow&, int) {
     const __m128i low =
         _mm_setr_epi8(0, -32, -64, -96, -128, 64, 0, -128, 0, -128, 0, 64, -128, -96, -64, -32);
     const __m128i high =
@@ -158,6 +178,7 @@ struct Int4Weights {
     return w.data + (row * w.stride + k) / 2;
   }
   static constexpr int kBytes = 64;
+  template <bool Whole>
   static inline void decode(const std::byte* p, int n, const Lut& t, __m512i* v) {
     const __m512i bytes =  // absent columns are nibble 8: zero
         _mm512_mask_loadu_epi8(_mm512_set1_epi8(static_cast<char>(0x88)), first_bytes((n + 1) / 2),
