@@ -9,12 +9,13 @@
 // race against memory), more rows share a panel decoded into scratch.
 
 constexpr int kBf16Chunk = 2048;
-constexpr int kDirectRows = 6;   // rows of x
-constexpr int kDirectTile = 4;   // rows of weights at a time, within one block of scales
-constexpr int kPanelRows = 8;    // rows of weights of a panel
-constexpr int kPanelTile = 3;    // rows of x of a tile
-constexpr int kPrefetch = 4096;  // bytes ahead of a row's reading
-constexpr int kPanelPrefetch = 1024;
+constexpr int kDirectRows = 6;  // rows of x
+constexpr int kDirectTile = 2;  // rows of weights at a time
+constexpr int kPanelRows = 8;   // rows of weights of a panel
+constexpr int kPanelTile = 3;   // rows of x of a tile
+// Bytes ahead of a row's reading, into L2: measured 96 % of DRAM on Zen 4 with two streams, 60 %
+// with four streams into L1.
+constexpr int kPrefetch = 8192;
 
 static bool takes_bf16(ValueType x, ValueType w) {
   return x != ValueType::f32 && w != ValueType::f32 && w != ValueType::f16;
@@ -119,18 +120,17 @@ static inline __m256 fold8(const __m512* v) {
   return _mm512_castps512_ps256(_mm512_permutexvar_ps(order, sums));
 }
 
-// ---- few rows: R rows of weights against M rows of x, straight from memory. The R rows lie within
-// one block of scales.
+// ---- few rows: R rows of weights against M rows of x, straight from memory.
 template <class W, int R, int M, bool Whole>
 static inline void direct_block(const LinearParams& p, const std::byte* const at[R],
                                 const ScaleRow scales[R], int k, int n, __m512 sum[R][M]) {
-  const Lut lut = W::lut(scales[0], k / kBlock);
   const std::int64_t offset = std::int64_t{k} * W::kBytes / kBlock;
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
+    const Lut lut = W::lut(scales[r], k / kBlock);
 #pragma GCC unroll 4
     for (int line = 0; line < W::kBytes; line += 64) {
-      _mm_prefetch(reinterpret_cast<const char*>(at[r] + offset) + kPrefetch + line, _MM_HINT_T0);
+      _mm_prefetch(reinterpret_cast<const char*>(at[r] + offset) + kPrefetch + line, _MM_HINT_T1);
     }
     __m512i w[4];
     W::template decode<Whole>(at[r] + offset, n, lut, w);
@@ -147,13 +147,13 @@ static inline void direct_block(const LinearParams& p, const std::byte* const at
 }
 
 template <class W, int R, int M>
-static void direct_rows(const LinearParams& p, std::int64_t row) {
+static void direct_rows(const LinearParams& p, std::int64_t row, std::int64_t step) {
   float total[R][M];
   const std::byte* at[R];
   ScaleRow scales[R];
   for (int r = 0; r < R; ++r) {
-    at[r] = W::at(p.w, row + r, 0);
-    scales[r] = scale_row(p.w, row + r);
+    at[r] = W::at(p.w, row + r * step, 0);
+    scales[r] = scale_row(p.w, row + r * step);
   }
   for (int chunk = 0; chunk < p.cols; chunk += kBf16Chunk) {
     const int end = p.cols - chunk < kBf16Chunk ? p.cols : chunk + kBf16Chunk;
@@ -179,23 +179,20 @@ static void direct_rows(const LinearParams& p, std::int64_t row) {
   }
   for (int r = 0; r < R; ++r) {
     for (int m = 0; m < M; ++m) {
-      store_value(p.out, p.type, m * p.out_stride + row + r, total[r][m]);
+      store_value(p.out, p.type, m * p.out_stride + row + r * step, total[r][m]);
     }
   }
 }
 
+// As many long streams as a tile has rows: memory likes a few of them best.
 template <class W, int M>
 static void linear_direct(const LinearParams& p) {
-  int row = p.first;
-  while (row < p.last) {
-    const int in_block = kBlock - row % kBlock, left = p.last - row;
-    if (in_block >= kDirectTile && left >= kDirectTile) {
-      direct_rows<W, kDirectTile, M>(p, row);
-      row += kDirectTile;
-    } else {
-      direct_rows<W, 1, M>(p, row);
-      ++row;
-    }
+  const std::int64_t step = (p.last - p.first) / kDirectTile;
+  for (std::int64_t i = 0; i < step; ++i) {
+    direct_rows<W, kDirectTile, M>(p, p.first + i, step);
+  }
+  for (std::int64_t row = p.first + step * kDirectTile; row < p.last; ++row) {
+    direct_rows<W, 1, M>(p, row, 1);
   }
 }
 
@@ -203,14 +200,15 @@ static void linear_direct(const LinearParams& p) {
 // A chunk of kPanelRows rows of weights: [n / 32][kPanelRows][32]. Rows behind the last are zeros.
 template <class W, bool Whole>
 static inline void decode_panel_block(const std::byte* const at[kPanelRows], const Lut& lut,
-                                      std::int64_t offset, int n, std::byte* to) {
+                                      std::int64_t offset, std::int64_t ahead, int n,
+                                      std::byte* to) {
 #pragma GCC unroll 8
   for (int r = 0; r < kPanelRows; ++r) {
     __m512i w[4];
     const std::byte* from = at[r] + offset;
 #pragma GCC unroll 4
     for (int line = 0; line < W::kBytes; line += 64) {
-      _mm_prefetch(reinterpret_cast<const char*>(from) + kPanelPrefetch + line, _MM_HINT_T0);
+      _mm_prefetch(reinterpret_cast<const char*>(from) + ahead + line, _MM_HINT_T1);
     }
     W::template decode<Whole>(from, n, lut, w);
 #pragma GCC unroll 4
@@ -225,14 +223,15 @@ static void decode_panel(const LinearParams& p, std::int64_t row, int k, int n, 
     at[r] = W::at(p.w, row + r < p.last ? row + r : p.last - 1, k);
   }
   const ScaleRow scales = scale_row(p.w, row);
+  const std::int64_t ahead = W::at(p.w, kPanelRows, 0) - W::at(p.w, 0, 0);  // the next panel
   int j = 0;
   for (; j + kBlock <= n; j += kBlock, panel += 4 * 64 * kPanelRows) {
     const std::int64_t offset = std::int64_t{j} * W::kBytes / kBlock;
-    decode_panel_block<W, true>(at, W::lut(scales, (k + j) / kBlock), offset, kBlock, panel);
+    decode_panel_block<W, true>(at, W::lut(scales, (k + j) / kBlock), offset, ahead, kBlock, panel);
   }
   if (j < n) {
     const std::int64_t offset = std::int64_t{j} * W::kBytes / kBlock;
-    decode_panel_block<W, false>(at, W::lut(scales, (k + j) / kBlock), offset, n - j, panel);
+    decode_panel_block<W, false>(at, W::lut(scales, (k + j) / kBlock), offset, ahead, n - j, panel);
   }
 }
 

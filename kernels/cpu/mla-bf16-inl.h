@@ -328,7 +328,9 @@ static void sparse_mla_bf16(const SparseMlaParams& p) {
       s.best[h] = -3.0e38f;
       s.total[h] = 0.0f;
     }
-    std::memset(s.out, 0, static_cast<std::size_t>(layout.latent) * heads * sizeof(float));
+    std::memset(
+        s.out, 0,
+        static_cast<std::size_t>(layout.latent) * static_cast<std::size_t>(heads) * sizeof(float));
     for (int first = 0; first < p.top_k && list[first] >= 0; first += kGroup) {
       int n = 0;
       for (; n < kGroup && first + n < p.top_k && list[first + n] >= 0; ++n) {

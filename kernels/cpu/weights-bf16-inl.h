@@ -4,6 +4,8 @@
 struct alignas(64) CodeTable {
   std::uint8_t low[128], high[128];
 };
+constexpr int kMaxExponent = 100;  // Matrix::scales_are_pow2
+
 // One table for every exponent field of a scale that Matrix::scales_are_pow2 allows, 0 for zero.
 struct CodeTables {
   CodeTable at[256];
@@ -11,7 +13,7 @@ struct CodeTables {
 
 static constexpr CodeTable make_code_table(int field) {
   CodeTable t{};
-  const bool zero = field < 127 - 100 || field > 127 + 100;
+  const bool zero = field < 127 - kMaxExponent || field > 127 + kMaxExponent;
   for (int code = 0; code < 128; ++code) {
     int mantissa = code & 7, power = code >> 3;
     if (power == 0) {  // subnormal: mantissa * 2^-9
@@ -37,7 +39,8 @@ static constexpr CodeTables make_code_tables() {
   return all;
 }
 static constexpr CodeTables kCodeTables = make_code_tables();
-static constexpr const CodeTable* kUnscaled = &kCodeTables.at[127];
+// The table of a scale that is 0 or 2^k, |k| <= kMaxExponent.
+static const CodeTable* code_table(float scale) { return &kCodeTables.at[float_bits(scale) >> 23]; }
 
 // The scales of one row: found once, read a block at a time.
 struct ScaleRow {
@@ -51,7 +54,7 @@ struct ScaleRow {
   }
   const CodeTable* table(int block) const {  // power-of-two scales
     if (type == ScaleType::e8m0) return &kCodeTables.at[static_cast<std::uint8_t>(first[block])];
-    return &kCodeTables.at[float_bits(load_f32(first + std::int64_t{4} * block)) >> 23];
+    return code_table(load_f32(first + std::int64_t{4} * block));
   }
 };
 
@@ -124,7 +127,7 @@ struct Fp8Pow2Weights {
 
 struct Fp8Weights : Fp8Pow2Weights {
   static constexpr bool kBlockwise = true;
-  static inline Lut lut(const ScaleRow&, int) { return load_lut(kUnscaled); }
+  static inline Lut lut(const ScaleRow&, int) { return load_lut(code_table(1.0f)); }
 };
 
 // Magnitudes 0 to 127 through a table as e4m3's; -128 alone has none.
