@@ -338,6 +338,7 @@ void index_merges(Vocabulary& v, const std::vector<std::pair<std::string, std::s
 
 MergeTable::MergeTable(std::size_t expected)
     : slots_(std::bit_ceil(expected * 2 + 2)),
+      present_(slots_.size() / 8 + 1),
       mask_(slots_.size() - 1),
       shift_(64 - std::countr_zero(slots_.size())) {}
 
@@ -348,6 +349,8 @@ bool MergeTable::insert(TokenId left, TokenId right, Merge merge) {
     slot = (slot + 1) & mask_;
   }
   slots_[slot] = {key_of(left, right), merge};
+  present_[bit_of(key_of(left, right)) / 64] |= std::uint64_t{1}
+                                                << (bit_of(key_of(left, right)) % 64);
   return true;
 }
 

@@ -30,6 +30,7 @@ class MergeTable {
   explicit MergeTable(std::size_t expected);
   bool insert(TokenId left, TokenId right, Merge merge);  // false: the pair is there already
   const Merge* find(TokenId left, TokenId right) const {
+    if (!may_hold(key_of(left, right))) return nullptr;
     for (std::size_t slot = slot_of(key_of(left, right));; slot = (slot + 1) & mask_) {
       const Slot& s = slots_[slot];
       if (s.key == key_of(left, right)) return &s.merge;
@@ -51,7 +52,17 @@ class MergeTable {
     return static_cast<std::size_t>((key * 0x9E3779B97F4A7C15u) >> shift_);
   }
 
+  // Most pairs are in no merge, and the slots are too many for the nearer caches: eight bits a slot
+  // answer for them.
+  std::size_t bit_of(std::uint64_t key) const {
+    return static_cast<std::size_t>((key * 0x9E3779B97F4A7C15u) >> (shift_ - 3));
+  }
+  bool may_hold(std::uint64_t key) const {
+    return (present_[bit_of(key) / 64] >> (bit_of(key) % 64) & 1u) != 0;
+  }
+
   std::vector<Slot> slots_;
+  std::vector<std::uint64_t> present_;
   std::size_t mask_;
   int shift_;
 };
