@@ -134,7 +134,7 @@ void CpuBackend::download(void* dst, TensorView src) {
 void CpuBackend::copy(TensorView dst, TensorView src) { upload(dst, src.data); }
 
 void CpuBackend::ranges(std::int64_t count, std::int64_t grain,
-                        const std::function<void(int, int, int)>& body) {
+                        FunctionRef<void(int, int, int)> body) {
   const std::int64_t items = std::int64_t{pool_.size()} * kChunksPerWorker;
   const std::int64_t size = std::max(grain, (count + items - 1) / items);
   pool_.parallel_for(static_cast<int>((count + size - 1) / size), [&](int item, int worker) {

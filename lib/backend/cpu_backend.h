@@ -2,13 +2,13 @@
 #ifndef DSV32_LIB_BACKEND_CPU_BACKEND_H_
 #define DSV32_LIB_BACKEND_CPU_BACKEND_H_
 
-#include <functional>
 #include <memory>
 #include <span>
 #include <string_view>
 #include <vector>
 
 #include "lib/backend/backend.h"
+#include "lib/base/function_ref.h"
 #include "lib/base/thread_pool.h"
 
 #include "kernels/cpu/table.h"
@@ -60,7 +60,7 @@ class CpuBackend final : public Backend {
  private:
   // Splits [0, count) into ranges of at least `grain` and calls body(first, last, worker).
   void ranges(std::int64_t count, std::int64_t grain,
-              const std::function<void(int first, int last, int worker)>& body);
+              FunctionRef<void(int first, int last, int worker)> body);
   float* worker_scratch(int worker) { return worker_scratch_ + worker * worker_floats_; }
   void quantise_all(const Activation& a);  // fills its FP8 form, if it has one
   // Rows [first, first + count) of x through one weight.

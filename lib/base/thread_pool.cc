@@ -1,57 +1,70 @@
-// Workers wait on an epoch counter: a short spin that yields, then a futex (std::atomic::wait).
+// A region is one parallel loop. Workers spin shortly on a count of regions, then sleep on it (a
+// futex). Only a worker that comes in time takes part: the caller never waits for one that the
+// system has not yet let run, but does its share.
 #include "lib/base/thread_pool.h"
 
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cstdint>
 #include <exception>
-#include <fstream>
+#include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
-#include <string>
+#include <sys/syscall.h>
 #include <thread>
 #include <unistd.h>
+#include <utility>
 #include <vector>
 
+#include <climits>
+
+#include "lib/base/cgroup.h"
 #include "lib/base/check.h"
+#include "lib/base/placement.h"
 
 namespace dsv32 {
 namespace {
 
+using Clock = std::chrono::steady_clock;
+using Word = std::atomic<std::uint32_t>;
+
 constexpr int kMaxThreads = 1024;
 constexpr int kSpinsPerYield = 32;
+constexpr int kClaimsPerWorker = 32;  // so many times a worker asks for items, about
+constexpr std::size_t kLine = 64;     // bytes of a cache line
 
-// One parallel region: items are handed out by a counter.
-struct Region {
-  const std::function<void(int, int)>* body = nullptr;
-  int count = 0;
-  std::atomic<int> next{0};
-  std::atomic<bool> failed{false};
-  std::exception_ptr error;
+void pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
 
-  void work(int worker) noexcept {
-    for (int item = next.fetch_add(1); item < count; item = next.fetch_add(1)) {
-      try {
-        (*body)(item, worker);
-      } catch (...) {
-        if (!failed.exchange(true)) error = std::current_exception();
-      }
-    }
-  }
-};
+void futex_wait(Word& word, std::uint32_t old, const timespec* at_most = nullptr) {
+  syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, old, at_most, nullptr, 0);
+}
 
-// Waits until `value` is no longer `old`.
-template <class T>
-void wait_change(const std::atomic<T>& value, T old, std::chrono::microseconds spin) {
-  const auto end = std::chrono::steady_clock::now() + spin;
+void futex_wake(Word& word, int threads) {
+  syscall(SYS_futex, &word, FUTEX_WAKE_PRIVATE, threads, nullptr, nullptr, 0);
+}
+
+// Whether done() came true within `spin`. Yields, so that a thread which shares our core gets on.
+template <class Done>
+bool spin_until(std::chrono::microseconds spin, Done&& done) {
+  if (done()) return true;
+  if (spin.count() == 0) return false;
+  const auto end = Clock::now() + spin;
   do {
     for (int i = 0; i < kSpinsPerYield; ++i) {
-      if (value.load(std::memory_order_acquire) != old) return;
+      if (done()) return true;
+      pause();
     }
     sched_yield();
-  } while (std::chrono::steady_clock::now() < end);
-  value.wait(old, std::memory_order_acquire);
+  } while (Clock::now() < end);
+  return done();
 }
 
 // Blocks every signal for this thread and those it starts, while it lives.
@@ -70,38 +83,11 @@ class SignalBlock {
   sigset_t before_{};
 };
 
-// Whole cores of the cgroup's quota, or `otherwise`.
-int cgroup_cores(int otherwise) {
-  std::ifstream file("/sys/fs/cgroup/cpu.max");
-  std::string quota;
-  double period = 0;
-  if (!(file >> quota >> period) || quota == "max" || period <= 0) return otherwise;
-  double cores = 0;
-  for (const char c : quota) {
-    if (c < '0' || c > '9') return otherwise;
-    cores = cores * 10 + (c - '0');
-  }
-  return std::clamp(static_cast<int>(cores / period), 1, otherwise);
-}
-
-void pin(std::thread& thread, int index) {
-  cpu_set_t mask, one;
-  if (sched_getaffinity(0, sizeof mask, &mask) != 0) return;
-  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
-    if (!CPU_ISSET(cpu, &mask) || index-- > 0) continue;
-    CPU_ZERO(&one);
-    CPU_SET(cpu, &one);
-    pthread_setaffinity_np(thread.native_handle(), sizeof one, &one);
-    return;
-  }
-}
-
 }  // namespace
 
 int usable_cores() {
-  cpu_set_t mask;
-  const int cores = sched_getaffinity(0, sizeof mask, &mask) == 0 ? CPU_COUNT(&mask) : 1;
-  return cgroup_cores(std::max(cores, 1));
+  const double cores = std::max(1.0, static_cast<double>(affinity().size()));
+  return static_cast<int>(std::clamp(cgroup_cpus(), 1.0, cores));
 }
 
 class ThreadPool::Impl {
@@ -114,28 +100,35 @@ class ThreadPool::Impl {
       size_ = std::clamp(executor_->concurrency(), 1, kMaxThreads);
       return;
     }
-    size_ = options.num_threads > 0 ? options.num_threads : usable_cores();
+    size_ = options.num_threads > 0 ? options.num_threads : std::min(usable_cores(), kMaxThreads);
+    const std::vector<int> cpus = affinity();
+    may_move_ = !options.pin_threads && static_cast<std::size_t>(size_) <= cpus.size();
     const SignalBlock block;
-    for (int worker = 1; worker < size_; ++worker) {
+    workers_ = std::make_unique<std::vector<Worker>>(static_cast<std::size_t>(size_ - 1));
+    for (std::size_t i = 0; i < workers_->size(); ++i) {
+      Worker& worker = (*workers_)[i];
       try {
-        threads_->emplace_back([this, worker] { serve(worker); });
-      } catch (const std::exception&) {  // system_error or bad_alloc
-        size_ = worker;                  // the system gives no more
+        worker.thread = std::thread([this, &worker, i] { serve(worker, static_cast<int>(i) + 1); });
+      } catch (const std::exception&) {   // system_error or bad_alloc
+        size_ = static_cast<int>(i) + 1;  // the system gives no more
         break;
       }
-      if (options.pin_threads) pin(threads_->back(), worker);
+      worker.lendee.start(worker.thread.native_handle());
+      if (options.pin_threads && i + 1 < cpus.size())
+        pin(worker.thread.native_handle(), cpus[i + 1]);
     }
   }
 
   ~Impl() {
     if (getpid() != owner_) {  // a forked child has no such threads: let go of their handles
-      static_cast<void>(threads_.release());
+      static_cast<void>(workers_.release());
       return;
     }
-    stop_.store(true);
-    epoch_.fetch_add(1);
-    epoch_.notify_all();
-    for (std::thread& thread : *threads_) thread.join();
+    stop_.store(true, std::memory_order_relaxed);
+    announce(INT_MAX);
+    for (Worker& worker : *workers_) {
+      if (worker.thread.joinable()) worker.thread.join();
+    }
   }
 
   Impl(const Impl&) = delete;
@@ -143,55 +136,154 @@ class ThreadPool::Impl {
 
   int size() const { return size_; }
 
-  void run(int count, const std::function<void(int, int)>& body) {
+  void run(int count, Range body) {
     DSV32_CHECK(getpid() == owner_, state, "this object was made before fork()");
     if (count <= 1 || size_ == 1) {
-      for (int item = 0; item < count; ++item) body(item, 0);
+      if (count > 0) body(0, count, 0);
       return;
     }
-    Region region;
-    region.body = &body;
-    region.count = count;
-    executor_ ? run_on_executor(region) : run_on_workers(region);
-    if (region.error) std::rethrow_exception(region.error);
+    DSV32_CHECK(body_ == nullptr, internal, "a parallel region inside another");
+    const Region region(*this, count, body);
+    executor_ ? run_on_executor() : run_on_workers();
+    if (failed_.load(std::memory_order_relaxed)) std::rethrow_exception(std::exchange(error_, {}));
+    DSV32_CHECK(next_.load(std::memory_order_relaxed) >= count, invalid_argument,
+                "Executor::run returned before its parts had run");
   }
 
  private:
-  void run_on_executor(Region& region) {
-    executor_->run(size_, [&region](int part) { region.work(part); });
+  static constexpr std::uint32_t kOpen = 1U << 31;
+
+  struct alignas(kLine) Worker {
+    Lendee lendee;
+    std::thread thread;
+  };
+
+  // Sets the loop for everybody to see, while it lives.
+  class Region {
+   public:
+    Region(Impl& pool, int count, const Range& body) : pool_(pool) {
+      pool.body_ = &body;
+      pool.count_ = count;
+      pool.chunk_ = std::max(1, count / (pool.size_ * kClaimsPerWorker));
+      pool.failed_.store(false, std::memory_order_relaxed);
+      pool.next_.store(0, std::memory_order_relaxed);
+    }
+    ~Region() { pool_.body_ = nullptr; }
+    Region(const Region&) = delete;
+    Region& operator=(const Region&) = delete;
+
+   private:
+    Impl& pool_;
+  };
+
+  void run_on_executor() {
+    executor_->run(size_, [this](int part) { work(part); });
   }
 
-  void run_on_workers(Region& region) {
-    region_ = &region;
-    busy_.store(size_ - 1, std::memory_order_relaxed);
-    epoch_.fetch_add(1, std::memory_order_release);
-    epoch_.notify_all();
-    region.work(0);
-    for (int left = busy_.load(std::memory_order_acquire); left != 0;
-         left = busy_.load(std::memory_order_acquire)) {
-      wait_change(busy_, left, spin_);
+  void run_on_workers() {
+    caller_cpu_.store(sched_getcpu(), std::memory_order_relaxed);
+    gate_.store(kOpen, std::memory_order_release);
+    announce(count_ - 1);
+    work(0);
+    gate_.fetch_and(~kOpen, std::memory_order_acq_rel);  // who is not inside stays outside
+    const auto empty = [this] { return gate_.load(std::memory_order_acquire) == 0; };
+    if (spin_until(spin_ / 2, empty)) return;
+    for (Worker& worker : *workers_) worker.lendee.forget();
+    help_workers();
+    if (!spin_until(spin_ / 2, empty)) sleep_until_empty();
+  }
+
+  void sleep_until_empty() {
+    constexpr timespec kPatience{0, 100'000};
+    caller_sleeps_.store(true);
+    for (std::uint32_t inside = gate_.load(); inside != 0; inside = gate_.load()) {
+      help_workers();
+      futex_wait(gate_, inside, &kPatience);
+    }
+    caller_sleeps_.store(false, std::memory_order_relaxed);
+  }
+
+  void help_workers() {
+    if (!may_move_) return;
+    const int cpu = sched_getcpu();
+    for (Worker& worker : *workers_) worker.lendee.help(cpu);
+  }
+
+  // A new region, or the end. Sequentially consistent against a worker that falls asleep: either
+  // we see that it sleeps, or it sees the new count.
+  void announce(int most) {
+    regions_.fetch_add(1);
+    if (sleepers_.load() > 0) futex_wake(regions_, most);
+  }
+
+  void serve(Worker& self, int worker) {
+    Elsewhere elsewhere;
+    for (std::uint32_t seen = 0;;) {
+      const auto news = [&] { return regions_.load(std::memory_order_acquire) != seen; };
+      if (!spin_until(spin_, news)) {
+        sleepers_.fetch_add(1);
+        while (regions_.load() == seen) futex_wait(regions_, seen);
+        sleepers_.fetch_sub(1, std::memory_order_relaxed);
+      }
+      seen = regions_.load(std::memory_order_acquire);
+      if (stop_.load(std::memory_order_relaxed)) return;
+      const int cpu = caller_cpu_.load(std::memory_order_relaxed);
+      if (may_move_ && cpu == sched_getcpu()) elsewhere.leave(cpu);
+      if (!enter()) continue;
+      self.lendee.begin();
+      work(worker);
+      self.lendee.end();
+      if (gate_.fetch_sub(1) == 1 && caller_sleeps_.load()) futex_wake(gate_, 1);
     }
   }
 
-  void serve(int worker) {
-    for (unsigned seen = 0;;) {
-      wait_change(epoch_, seen, spin_);
-      seen = epoch_.load(std::memory_order_acquire);
-      if (stop_.load()) return;
-      region_->work(worker);
-      if (busy_.fetch_sub(1, std::memory_order_acq_rel) == 1) busy_.notify_one();
+  bool enter() {
+    std::uint32_t gate = gate_.load(std::memory_order_relaxed);
+    while ((gate & kOpen) != 0) {
+      if (gate_.compare_exchange_weak(gate, gate + 1, std::memory_order_acq_rel,
+                                      std::memory_order_relaxed))
+        return true;
+    }
+    return false;
+  }
+
+  // Takes items until none is left.
+  void work(int worker) noexcept {
+    const std::int64_t count = count_, chunk = chunk_;
+    for (;;) {
+      const std::int64_t first = next_.fetch_add(chunk, std::memory_order_relaxed);
+      if (first >= count) return;
+      const std::int64_t last = std::min(first + chunk, count);
+      try {
+        (*body_)(static_cast<int>(first), static_cast<int>(last), worker);
+      } catch (...) {
+        if (!failed_.exchange(true)) error_ = std::current_exception();
+        next_.store(count, std::memory_order_relaxed);
+      }
     }
   }
 
+  // What workers read to join a region, on one line.
+  alignas(kLine) Word regions_{0};  // begun so far; workers sleep on it
+  Word gate_{0};                    // kOpen, and the number of workers inside; the caller sleeps
+  const Range* body_ = nullptr;
+  int count_ = 0;
+  int chunk_ = 1;
+  std::atomic<int> caller_cpu_{-1};
+  std::atomic<bool> stop_{false};
+  std::atomic<bool> failed_{false};
+  std::atomic<bool> caller_sleeps_{false};
+
+  alignas(kLine) std::atomic<std::int64_t> next_{0};  // the first item that nobody has taken
+
+  alignas(kLine) std::atomic<int> sleepers_{0};
+  std::exception_ptr error_;
   std::shared_ptr<Executor> executor_;
   std::chrono::microseconds spin_;
   pid_t owner_;
   int size_ = 1;
-  Region* region_ = nullptr;
-  std::atomic<unsigned> epoch_{0};
-  std::atomic<int> busy_{0};
-  std::atomic<bool> stop_{false};
-  std::unique_ptr<std::vector<std::thread>> threads_ = std::make_unique<std::vector<std::thread>>();
+  bool may_move_ = false;  // whether there is a core for each worker, and none is pinned
+  std::unique_ptr<std::vector<Worker>> workers_ = std::make_unique<std::vector<Worker>>();
 };
 
 ThreadPool::ThreadPool(const BackendOptions& options) : impl_(std::make_unique<Impl>(options)) {}
@@ -199,8 +291,6 @@ ThreadPool::~ThreadPool() = default;
 
 int ThreadPool::size() const noexcept { return impl_->size(); }
 
-void ThreadPool::parallel_for(int count, const std::function<void(int, int)>& body) {
-  impl_->run(count, body);
-}
+void ThreadPool::run(int count, Range body) { impl_->run(count, body); }
 
 }  // namespace dsv32

@@ -2,10 +2,11 @@
 #ifndef DSV32_LIB_BASE_THREAD_POOL_H_
 #define DSV32_LIB_BASE_THREAD_POOL_H_
 
-#include <functional>
 #include <memory>
 
 #include "dsv32/backend.h"
+
+#include "lib/base/function_ref.h"
 
 namespace dsv32 {
 
@@ -23,12 +24,21 @@ class ThreadPool {
   int size() const noexcept;
 
   // Calls body(item, worker) for each item in [0, count), once; which worker takes which item is
-  // not fixed, so results must not depend on it. Rethrows the first exception when all are done.
-  // Items may not wait for each other.
-  void parallel_for(int count, const std::function<void(int item, int worker)>& body);
+  // not fixed, so results must not depend on it. Items may not wait for each other. If a body
+  // throws, items that nobody began are skipped, and the first exception is rethrown when the
+  // others are done. Throws state in a child of fork(). Does not allocate.
+  template <class Body>
+  void parallel_for(int count, Body&& body) {
+    run(count, [&body](int first, int last, int worker) {
+      for (int item = first; item < last; ++item) body(item, worker);
+    });
+  }
 
  private:
   class Impl;
+  using Range = FunctionRef<void(int first, int last, int worker)>;
+  void run(int count, Range body);
+
   std::unique_ptr<Impl> impl_;
 };
 
