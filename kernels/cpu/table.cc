@@ -1,6 +1,8 @@
 // The ordered list of kernel sets. A new one is a declaration and a place in the list.
 #include "kernels/cpu/table.h"
 
+#include <cstring>
+
 namespace dsv32::kernels {
 
 #if defined(__x86_64__)
@@ -21,21 +23,33 @@ namespace reference {
 extern const CpuKernels table;
 }
 
-CpuTables runnable_cpu_tables() {
-  const CpuKernels* const all[] = {  // best first
+struct Entry {
+  const CpuKernels* table;
+  const char* needs;
+};
+
+static const Entry kAll[] = {  // best first
 #if defined(__x86_64__)
-    &avx512bf16::table,
-    &avx512::table,
-    &avx2::table,
+    {&avx512bf16::table, "AVX-512 F, BW, VL, DQ, VBMI, VNNI and BF16"},
+    {&avx512::table, "AVX-512 F, BW, VL and DQ"},
+    {&avx2::table, "AVX2, FMA and F16C"},
 #endif
-    &generic::table,
-    &reference::table
-  };
+    {&generic::table, "nothing"},
+    {&reference::table, "nothing"}};
+
+CpuTables runnable_cpu_tables() {
   CpuTables out{};
-  for (const CpuKernels* table : all) {
-    if (table->runs_here()) out.tables[out.count++] = table;
+  for (const Entry& entry : kAll) {
+    if (entry.table->runs_here()) out.tables[out.count++] = entry.table;
   }
   return out;
+}
+
+const char* cpu_table_needs(const char* name) {
+  for (const Entry& entry : kAll) {
+    if (std::strcmp(entry.table->name, name) == 0) return entry.needs;
+  }
+  return nullptr;
 }
 
 }  // namespace dsv32::kernels

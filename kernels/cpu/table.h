@@ -40,6 +40,9 @@ struct CpuTables {
 };
 CpuTables runnable_cpu_tables();
 
+// The instructions that a set of this build needs, in words; null if there is no such set.
+const char* cpu_table_needs(const char* name);
+
 }  // namespace dsv32::kernels
 
 #endif  // DSV32_KERNELS_CPU_TABLE_H_

@@ -22,9 +22,13 @@ const kernels::CpuKernels* find_kernels(const std::string& name) {
     if (name.empty() || name == all.tables[i]->name) return all.tables[i];
     names += std::string(names.empty() ? "" : ", ") + all.tables[i]->name;
   }
-  throw Error(
-      ErrorCode::unsupported,
-      fmt::format("kernel set {} is not one of those that run here: {}", quote(name), names));
+  const char* needs = kernels::cpu_table_needs(name.c_str());
+  DSV32_CHECK(needs == nullptr, unsupported,
+              "kernel set {} needs {}, which this CPU lacks; those that run here: {}", quote(name),
+              needs, names);
+  throw Error(ErrorCode::unsupported,
+              fmt::format("there is no kernel set {} in this build; those that run here: {}",
+                          quote(name), names));
 }
 
 std::int64_t round_up(std::int64_t count) { return (count + 15) / 16 * 16; }

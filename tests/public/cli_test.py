@@ -97,7 +97,12 @@ class UsageTest(Case):
     def test_unknown_kernels_are_5(self):
         ids = self.folder / "ids.json"
         ids.write_text("[1, 2]")
-        self.fails(5, "trace", golden(), "--kernels", "mips", "--ids", ids, "-o", self.folder / "o")
+        message = self.fails(5, "trace", golden(), "--kernels", "mips", "--ids", ids,
+                             "-o", self.folder / "o")
+        self.assertIn('"mips"', message)
+        info = json.loads(self.ok("info", "--json"))
+        for kernels in info["backends"][0]["kernel_sets"]:  # those that would have run
+            self.assertIn(kernels, message)
 
     def test_model_too_large_is_4(self):
         self.fails(4, "generate", golden(), "[1]", "--ids", "--ctx", "1G")
@@ -251,8 +256,14 @@ class TraceTest(Case):
         self.assertGreaterEqual(min(tensors["experts"][1]), 0)
 
     def test_chunks_and_threads_change_no_bit(self):
-        whole = self.trace("whole").read_bytes()
-        self.assertEqual(whole, self.trace("pieces", "--chunk", "7", "--threads", "1").read_bytes())
+        info = json.loads(self.ok("info", "--json"))
+        for kernels in info["backends"][0]["kernel_sets"]:
+            whole = self.trace("whole", "--kernels", kernels).read_bytes()
+            for threads in ("1", "2", "3"):
+                for chunk in ("1", "7", "64"):
+                    pieces = self.trace("pieces", "--kernels", kernels, "--threads", threads,
+                                        "--chunk", chunk).read_bytes()
+                    self.assertEqual(whole, pieces, (kernels, threads, chunk))
 
     def test_dense_model_has_no_topk(self):
         out = self.folder / "d"

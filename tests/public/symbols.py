@@ -3,6 +3,7 @@
 usage: symbols.py LIBRARY OBJECT_DIR
 """
 import pathlib
+import platform
 import re
 import subprocess
 import sys
@@ -19,6 +20,29 @@ FORBIDDEN = re.compile(
 def nm(*arguments):
     return subprocess.run(["nm", *map(str, arguments)], check=True, capture_output=True,
                           text=True).stdout.splitlines()
+
+
+def uses_wide_registers(path):
+    """Whether an object has AVX code: flags for an instruction set belong to kernel files alone."""
+    code = subprocess.run(["objdump", "-d", "--no-show-raw-insn", str(path)], check=True,
+                          capture_output=True, text=True).stdout
+    return re.search(r"%[yz]mm\d", code) is not None
+
+
+def check_kernels(files):
+    """Every kernel file is among the objects, and only those have wide code."""
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return
+    built = {path.name.removesuffix(".o") for path in files}
+    kernels = pathlib.Path(__file__).resolve().parents[2] / "kernels" / "cpu"
+    for source in kernels.glob("isa_*.cc"):
+        if source.name not in built:
+            yield f"{source.name} is not part of the library"
+    portable = ("isa_generic.cc.o",)
+    for path in files:
+        kernel = path.name.startswith("isa_") and path.name not in portable
+        if uses_wide_registers(path) != kernel:
+            yield f"{path.name} has {'no' if kernel else ''} AVX code"
 
 
 def main(library, objects):
@@ -46,6 +70,7 @@ def main(library, objects):
                 problems.append(f"{path.name} runs code before main: {name}")
             if path.name.startswith("isa_") and kind in "WVu":
                 problems.append(f"{path.name} has the weak symbol {name}")
+    problems.extend(check_kernels(files))
     print("\n".join(problems) or f"{exported} exported symbols, {len(files)} objects: as they should be")
     return 1 if problems else 0
 
