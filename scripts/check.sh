@@ -70,6 +70,11 @@ if [ "$mode" != --quick ]; then
   else
     skip "fuzz" "no clang++"
   fi
+  if scripts/aarch64.sh --probe >build/logs/aarch64_probe.log 2>&1; then
+    once "aarch64" include lib kernels tests/kernels tests/support cmake scripts/aarch64.sh -- scripts/aarch64.sh
+  else
+    skip "aarch64" "no cross compiler, or no qemu-aarch64-static"
+  fi
   if [ "$mode" = --full ]; then
     check "configure (tsan)" cmake --preset tsan -DDSV32_BUILD_CLI=OFF
     check "build (tsan)" cmake --build --preset tsan -j "$jobs"

@@ -309,9 +309,10 @@ static void prefetch_record(const CacheLayout& layout, const std::byte* rec) {
   }
 }
 
+// Latents of whole FP8 blocks; others take the f32 form.
 static void sparse_mla_bf16(const SparseMlaParams& p) {
   const CacheLayout& layout = p.layout;
-  if (p.type != ValueType::bf16 || layout.latent % kColumns != 0 || layout.rope % 2 != 0) {
+  if (p.type != ValueType::bf16 || layout.latent % kBlock != 0 || layout.rope % 2 != 0) {
     sparse_mla(p);
     return;
   }

@@ -4,6 +4,12 @@
 
 namespace dsv32::test {
 
+#if defined(__aarch64__)
+using Half = __fp16;  // GCC 12 has no _Float16 for C++ there
+#else
+using Half = _Float16;
+#endif
+
 Bytes Data::stored(const std::vector<float>& from, ValueType type) {
   Bytes out(from.size() * static_cast<std::size_t>(bytes_of(type)));
   for (std::size_t i = 0; i < from.size(); ++i) {
@@ -14,7 +20,7 @@ Bytes Data::stored(const std::vector<float>& from, ValueType type) {
       std::memcpy(out.data() + 2 * i, &bits, 2);
     }
     if (type == ValueType::f16) {  // multiples of 2^-10 below 2 are exact
-      const auto half = static_cast<_Float16>(from[i]);
+      const auto half = static_cast<Half>(from[i]);
       std::memcpy(out.data() + 2 * i, &half, 2);
     }
   }

@@ -58,17 +58,17 @@ std::vector<Bits> one_by_one(const Model& model, const Tokens& tokens) {
   return rows;
 }
 
-// A copy of an F32 checkpoint in which one value of the first layer's input norm is another.
-class BrokenGain {
+// A copy of an F32 checkpoint in which one weight of the first layer is another value.
+class BrokenWeight {
  public:
-  BrokenGain(const std::string& from, float value) {
-    std::string name = (std::filesystem::temp_directory_path() / "dsv32-gain-XXXXXX").string();
+  BrokenWeight(const std::string& from, float value) {
+    std::string name = (std::filesystem::temp_directory_path() / "dsv32-weight-XXXXXX").string();
     REQUIRE(mkdtemp(name.data()) != nullptr);
     path_ = name;
     std::filesystem::copy_file(from + "/config.json", path_ / "config.json");
     std::ifstream in(from + "/model.safetensors", std::ios::binary);
     std::string bytes{std::istreambuf_iterator<char>(in), {}};
-    const std::size_t key = bytes.find("\"model.layers.0.input_layernorm.weight\"");
+    const std::size_t key = bytes.find("\"model.layers.0.self_attn.q_a_proj.weight\"");
     REQUIRE(key != std::string::npos);
     const std::size_t offsets = bytes.find("\"data_offsets\"", key);
     std::uint64_t header = 0;
@@ -77,9 +77,9 @@ class BrokenGain {
     std::memcpy(bytes.data() + sizeof header + header + begin, &value, sizeof value);
     std::ofstream(path_ / "model.safetensors", std::ios::binary) << bytes;
   }
-  ~BrokenGain() { std::filesystem::remove_all(path_); }
-  BrokenGain(const BrokenGain&) = delete;
-  BrokenGain& operator=(const BrokenGain&) = delete;
+  ~BrokenWeight() { std::filesystem::remove_all(path_); }
+  BrokenWeight(const BrokenWeight&) = delete;
+  BrokenWeight& operator=(const BrokenWeight&) = delete;
   const std::filesystem::path& path() const { return path_; }
 
  private:
@@ -161,11 +161,11 @@ TEST_CASE("the state law holds on random schedules") {
 
 // A value that is no number in the middle of a checkpoint: no hang, no index out of range, and the
 // logits say so, with every kernel set.
-TEST_CASE("a gain that is not a number reaches the logits and harms nothing else") {
+TEST_CASE("a weight that is not a number reaches the logits and harms nothing else") {
   for (const std::string& kernels : kernel_sets()) {
     for (const float bad :
          {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
-      const BrokenGain broken(golden("f32"), bad);
+      const BrokenWeight broken(golden("f32"), bad);
       LoadOptions options;
       options.kv_cache_tokens = 1024;
       options.backend.num_threads = 2;
