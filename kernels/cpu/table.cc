@@ -28,7 +28,7 @@ struct Entry {
   const char* needs;
 };
 
-static const Entry kAll[] = {  // best first
+static constexpr Entry kAll[] = {  // best first
 #if defined(__x86_64__)
     {&avx512bf16::table, "AVX-512 F, BW, VL, DQ, VBMI, VNNI and BF16"},
     {&avx512::table, "AVX-512 F, BW, VL and DQ"},

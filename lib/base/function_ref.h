@@ -2,7 +2,6 @@
 #ifndef DSV32_LIB_BASE_FUNCTION_REF_H_
 #define DSV32_LIB_BASE_FUNCTION_REF_H_
 
-#include <concepts>
 #include <memory>
 #include <type_traits>
 #include <utility>
@@ -16,10 +15,11 @@ class FunctionRef;
 template <class Result, class... Arguments>
 class FunctionRef<Result(Arguments...)> {
  public:
-  template <class F>
-  requires(!std::same_as<std::remove_cvref_t<F>, FunctionRef> &&
-           std::is_invocable_r_v<Result, F&, Arguments...>) FunctionRef(F&& f)
-  noexcept  // implicit, so that a lambda fits where it is asked for
+  // Implicit, so that a lambda fits where it is asked for.
+  template <class F,
+            class = std::enable_if_t<!std::is_same_v<std::remove_cvref_t<F>, FunctionRef> &&
+                                     std::is_invocable_r_v<Result, F&, Arguments...>>>
+  FunctionRef(F&& f) noexcept
       : object_(const_cast<void*>(static_cast<const void*>(std::addressof(f)))),
         call_([](void* object, Arguments... arguments) -> Result {
           return (*static_cast<std::remove_reference_t<F>*>(object))(
