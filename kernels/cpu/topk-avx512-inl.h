@@ -20,7 +20,7 @@ static inline float key_score(std::int32_t key) {
 }
 
 static inline __mmask16 first_lanes(int n) {
-  return n >= 16 ? 0xFFFF : static_cast<__mmask16>((1u << n) - 1u);
+  return static_cast<__mmask16>(n >= 16 ? 0xFFFFu : (1u << n) - 1u);
 }
 
 // Stores the lanes of `mask` at `to`, which has room for 16, and returns their number. (A compress
