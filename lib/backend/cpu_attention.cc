@@ -1,5 +1,6 @@
 // The CPU's Backend: the steps of topics mla and indexer.
 #include <algorithm>
+#include <numeric>
 
 #include "lib/backend/cpu_backend.h"
 
@@ -177,11 +178,16 @@ void CpuBackend::select_tile(const BatchView& b, const IndexerShape& shape, cons
   ranges(tokens, 1, [&](int begin, int end, int worker) {
     for (int token = begin; token < end; ++token) {
       auto* list = data_as<std::int32_t>(indices.slice(token, 1));
-      kernels_->top_k({.scores = index_scores_ + std::int64_t{token} * limits_.max_context,
-                       .scratch = reinterpret_cast<std::uint32_t*>(worker_scratch(worker)),
-                       .positions = list,
-                       .count = position[token] + 1,
-                       .top_k = top});
+      if (const int count = position[token] + 1; count <= top) {  // nothing was scored
+        std::iota(list, list + count, 0);
+        std::fill(list + count, list + top, -1);
+      } else {
+        kernels_->top_k({.scores = index_scores_ + std::int64_t{token} * limits_.max_context,
+                         .scratch = reinterpret_cast<std::uint32_t*>(worker_scratch(worker)),
+                         .positions = list,
+                         .count = count,
+                         .top_k = top});
+      }
       const std::int32_t* table = pages(token);
       for (int i = 0; i < top && list[i] >= 0; ++i) {
         list[i] =

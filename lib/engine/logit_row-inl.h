@@ -7,6 +7,7 @@ constexpr std::size_t kLanes = 8;
 
 using Lanes = float __attribute__((vector_size(kLanes * sizeof(float))));
 using LaneBits = std::int32_t __attribute__((vector_size(kLanes * sizeof(float))));
+using LaneWords = std::uint32_t __attribute__((vector_size(kLanes * sizeof(float))));
 
 // 2^t in place, for t <= 0: n the nearest integer, a polynomial of t - n (Cephes' exp2f; paired
 // terms wait less for one another), and n into the exponent. 0 below -124.
@@ -18,8 +19,10 @@ static inline void exp2_lanes(Lanes& t) {
   p = p * f2 + (f * 9.618437358e-3f + 5.550332471e-2f);
   p = p * f2 + (f * 2.402264791e-1f + 6.931472029e-1f);
   p = p * f + 1.0f;
-  const LaneBits bits = reinterpret_cast<LaneBits>(p) + (reinterpret_cast<LaneBits>(shifted) << 23);
-  t = reinterpret_cast<Lanes>(bits & (t >= -124.0f));
+  // Unsigned: far below -124 the exponent wraps, and the mask drops it.
+  const LaneWords bits =
+      reinterpret_cast<LaneWords>(p) + (reinterpret_cast<LaneWords>(shifted) << 23);
+  t = reinterpret_cast<Lanes>(bits & reinterpret_cast<LaneWords>(t >= -124.0f));
 }
 
 static bool block_maxima(const float* row, std::size_t blocks, float* maxima) {
