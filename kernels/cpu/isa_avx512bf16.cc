@@ -18,6 +18,8 @@ constexpr int kTileRows = 4, kTileTokens = 4;
 #include "kernels/cpu/mla-inl.h"
 #include "kernels/cpu/moe-inl.h"
 #include "kernels/cpu/weights-bf16-inl.h"
+#include "kernels/cpu/pack-bf16-inl.h"
+#include "kernels/cpu/gemv-bf16-inl.h"
 #include "kernels/cpu/gemm-bf16-inl.h"
 #include "kernels/cpu/mla-bf16-inl.h"
 #include "kernels/cpu/indexer-bf16-inl.h"
