@@ -165,6 +165,7 @@ void LayerBench::fill() {
     prefill(done, std::min(options_.batch_tokens, options_.context - done));
   }
   traced_->skip_attention = traced_->skip_mlp = false;
+  traced_->steps.clear();
 }
 
 void LayerBench::prefill(int position, int tokens) {

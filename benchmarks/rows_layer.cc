@@ -37,12 +37,14 @@ Result moe_decode(Bench& bench, int sequences) {
                 .seconds = layer.traced().seconds.mlp};
   });
   return {.value = p.ratio,
-          .note = fmt::format("{:.1f} distinct experts, {}", experts / passes, milliseconds(p))};
+          .note = fmt::format("{:.1f} distinct experts, {}; {}", experts / passes, milliseconds(p),
+                              layer.traced().shares())};
 }
 
 // Would a pass of `tokens` tokens take too long? Answered by one of 64.
 std::string too_slow(LayerBench& layer, int tokens) {
   layer.prefill(0, 64);
+  layer.traced().steps.clear();
   const auto& s = layer.traced().seconds;
   const double time = (s.mlp + s.projections + s.select + s.attend) * tokens / 64;
   return time > kPatience ? fmt::format("one pass would take about {:.0f} s", time) : "";
@@ -60,7 +62,8 @@ Result moe_prefill(Bench& bench, int tokens) {
     return Work{.operations = 2 * tokens * (layer.expert_bytes() * top + layer.shared_bytes()),
                 .seconds = layer.traced().seconds.mlp};
   });
-  return {.value = p.ratio, .note = milliseconds(p)};
+  return {.value = p.ratio,
+          .note = fmt::format("{}; {}", milliseconds(p), layer.traced().shares())};
 }
 
 // A whole decode step of `sequences` sequences that have `context` tokens each.
@@ -68,26 +71,16 @@ Result decode(Bench& bench, int context, int sequences, int threads) {
   context = context_of(bench, context);
   LayerBench layer(bench, {.threads = threads, .context = context, .sequences = sequences});
   layer.fill();
-  TracedBackend::Seconds sum;
   const Paired p = bench.against_limit(threads, [&] {
     layer.decode(sequences);
-    const auto& s = layer.traced().seconds;
-    sum.select += s.select;
-    sum.attend += s.attend;
-    sum.projections += s.projections;
-    sum.mlp += s.mlp;
     const auto distinct = static_cast<double>(layer.traced().distinct_experts);
     return Work{
         .bytes = layer.attention_bytes() + layer.shared_bytes() + distinct * layer.expert_bytes(),
         .operations = sequences * layer.linear_operations(),
         .added_operations = sequences * layer.attention_operations(context - 1)};
   });
-  const double all = (sum.select + sum.attend + sum.projections + sum.mlp) / 100;
   return {.value = p.ratio,
-          .note = fmt::format("{}; projections {:.0f} %, indexer {:.0f} %, attention {:.0f} %, "
-                              "MoE {:.0f} %",
-                              milliseconds(p), sum.projections / all, sum.select / all,
-                              sum.attend / all, sum.mlp / all)};
+          .note = fmt::format("{}; {}", milliseconds(p), layer.traced().shares())};
 }
 
 // What a token of a long prompt costs but for its attention, in operations of the moment's peak:
@@ -136,13 +129,14 @@ Result first_token(Bench& bench, int prompt) {
   const std::string slow = too_slow(layer, chunk);
   if (!slow.empty()) return missed(slow);
   const Dense dense = dense_part(bench, layer, chunk);
+  const std::string shares = layer.traced().shares();
   const Sampled attention = sampled_attention(bench, layer, prompt);
   const double measured = dense.seconds + attention.seconds;
   const double limit = layer.linear_operations() / dense.peak + attention.limit;
-  return {
-      .value = limit / measured,
-      .note = fmt::format("{:.2f} s a layer, {:.0f} % of it attention; limit {:.2f} s",
-                          measured * prompt, 100 * attention.seconds / measured, limit * prompt)};
+  return {.value = limit / measured,
+          .note = fmt::format(
+              "{:.2f} s a layer, {:.0f} % of it attention; limit {:.2f} s; a pass: {}",
+              measured * prompt, 100 * attention.seconds / measured, limit * prompt, shares)};
 }
 
 void add_moe(std::vector<Row>& out) {

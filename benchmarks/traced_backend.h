@@ -1,13 +1,15 @@
-// A Backend that passes every step on to another one, adds up the time of a layer's two halves, and
-// can leave a half out: so that a benchmark times the model's own forward pass in parts, and fills
-// a cache of any length without computing what would be in it.
+// A Backend that passes every step on to another one, adds up the time of a layer's two halves and
+// of each step, and can leave a half out: so that a benchmark times the model's own forward pass in
+// parts, and fills a cache of any length without computing what would be in it.
 #ifndef DSV32_BENCHMARKS_TRACED_BACKEND_H_
 #define DSV32_BENCHMARKS_TRACED_BACKEND_H_
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <span>
+#include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -27,8 +29,9 @@ class TracedBackend final : public Backend {
     double projections = 0;  // the rest of the attention half
     double mlp = 0;          // MoE or dense MLP, with the norm before it
   };
-  Seconds seconds{};                  // since the last reset
-  std::int64_t distinct_experts = 0;  // that had rows, summed over the layers
+  Seconds seconds{};                    // since the last reset
+  std::int64_t distinct_experts = 0;    // that had rows, summed over the layers
+  std::map<std::string, double> steps;  // seconds by step since the start, "linear OUTxIN"
 
   // A half that is left out costs next to nothing; its outputs are random values. The caches are
   // written in any case.
@@ -39,6 +42,8 @@ class TracedBackend final : public Backend {
     distinct_experts = 0;
     norms_ = 0;
   }
+  // The steps that took at least a hundredth of all, longest first: "attend 7 %, ...".
+  std::string shares() const;
 
   const BackendInfo& info() const override { return inner_->info(); }
   std::string_view kernel_set() const override { return inner_->kernel_set(); }
@@ -51,31 +56,75 @@ class TracedBackend final : public Backend {
   void copy(TensorView dst, TensorView src) override { inner_->copy(dst, src); }
   void synchronize() override { inner_->synchronize(); }
 
-  void embed(const BatchView& b, TensorView table, TensorView out) override;
+  void embed(const BatchView& b, TensorView table, TensorView out) override {
+    inner_->embed(b, table, out);
+  }
   void add_rms_norm(TensorView x, TensorView residual, TensorView gain, float eps,
-                    const Activation& out) override;
-  void silu_mul(TensorView gate, TensorView up, const Activation& out) override;
-  void gather_rows(TensorView x, TensorView rows, TensorView out) override;
-  void linear(const Linear& w, const Activation& x, TensorView out) override;
+                    const Activation& out) override {
+    if (residual.data != nullptr) ++norms_;
+    timed("norm", rest(), [&] { inner_->add_rms_norm(x, residual, gain, eps, out); });
+  }
+  void silu_mul(TensorView gate, TensorView up, const Activation& out) override {
+    if (!skipped()) timed("silu_mul", rest(), [&] { inner_->silu_mul(gate, up, out); });
+  }
+  void gather_rows(TensorView x, TensorView rows, TensorView out) override {
+    inner_->gather_rows(x, rows, out);
+  }
+  void linear(const Linear& w, const Activation& x, TensorView out) override {
+    if (skipped()) return fill(out);
+    timed(name_of("linear", w), rest(), [&] { inner_->linear(w, x, out); });
+  }
   void grouped_linear(std::span<const Linear> experts, const Activation& x, TensorView offsets,
-                      TensorView out) override;
-  void mla_store(const BatchView& b, TensorView kv_a, TensorView gain, const PagedKv& kv) override;
+                      TensorView out) override {
+    if (skipped()) return;
+    timed(name_of("experts", experts.front()), rest(),
+          [&] { inner_->grouped_linear(experts, x, offsets, out); });
+  }
+  void mla_store(const BatchView& b, TensorView kv_a, TensorView gain, const PagedKv& kv) override {
+    timed("mla_store", rest(), [&] { inner_->mla_store(b, kv_a, gain, kv); });
+  }
   void mla_absorb(const BatchView& b, const Linear& kv_b, const MlaShape& shape, TensorView q,
-                  TensorView q_latent) override;
+                  TensorView q_latent) override {
+    if (skipped()) return;
+    timed("absorb", rest(), [&] { inner_->mla_absorb(b, kv_b, shape, q, q_latent); });
+  }
   void sparse_mla(TensorView q_latent, const MlaShape& shape, const PagedKv& kv, TensorView indices,
-                  float scale, TensorView out_latent) override;
+                  float scale, TensorView out_latent) override {
+    if (skipped()) return;
+    timed("attend", seconds.attend,
+          [&] { inner_->sparse_mla(q_latent, shape, kv, indices, scale, out_latent); });
+  }
   void mla_expand(const Linear& kv_b, const MlaShape& shape, TensorView out_latent,
-                  const Activation& out) override;
+                  const Activation& out) override {
+    if (skipped()) return;
+    timed("expand", rest(), [&] { inner_->mla_expand(kv_b, shape, out_latent, out); });
+  }
   void index_store(const BatchView& b, const IndexerShape& shape, TensorView k, TensorView gain,
-                   TensorView bias, const PagedKv& kv) override;
+                   TensorView bias, const PagedKv& kv) override {
+    timed("index_store", rest(), [&] { inner_->index_store(b, shape, k, gain, bias, kv); });
+  }
   void index_select(const BatchView& b, const IndexerShape& shape, TensorView q,
-                    TensorView head_weights, const PagedKv& kv, TensorView indices) override;
+                    TensorView head_weights, const PagedKv& kv, TensorView indices) override {
+    if (skipped()) return;
+    timed("select", seconds.select,
+          [&] { inner_->index_select(b, shape, q, head_weights, kv, indices); });
+  }
   void moe_gate(TensorView scores, TensorView bias, const GateParams& gate, TensorView ids,
-                TensorView weights) override;
+                TensorView weights) override {
+    if (skipped()) return;
+    timed("moe_gate", rest(), [&] { inner_->moe_gate(scores, bias, gate, ids, weights); });
+  }
   void moe_dispatch(const Activation& x, TensorView ids, const Activation& out, TensorView offsets,
-                    TensorView rows) override;
+                    TensorView rows) override {
+    if (skipped()) return;
+    timed("dispatch", rest(), [&] { inner_->moe_dispatch(x, ids, out, offsets, rows); });
+    count_experts(offsets);
+  }
   void moe_combine(TensorView x, TensorView rows, TensorView weights, TensorView shared,
-                   TensorView out) override;
+                   TensorView out) override {
+    if (skipped()) return;
+    timed("combine", rest(), [&] { inner_->moe_combine(x, rows, weights, shared, out); });
+  }
 
  private:
   // A residual is added once before the attention half (but not in the first layer) and once before
@@ -83,11 +132,16 @@ class TracedBackend final : public Backend {
   bool in_mlp() const { return norms_ % 2 == 1; }
   bool skipped() const { return in_mlp() ? skip_mlp : skip_attention; }
   void fill(TensorView out) const;
+  void count_experts(TensorView offsets);
+  static std::string name_of(const char* step, const Linear& w);
   template <class Step>
-  void timed(double& sum, Step&& step) {
+  void timed(const std::string& name, double& sum, Step&& step) {
+    double& part = steps[name];
     const double start = now();
     std::forward<Step>(step)();
-    sum += now() - start;
+    const double time = now() - start;
+    sum += time;
+    part += time;
   }
   double& rest() { return in_mlp() ? seconds.mlp : seconds.projections; }
 
