@@ -22,6 +22,7 @@ constexpr int kTileRows = 4, kTileTokens = 4;
 #include "kernels/cpu/gemv-bf16-inl.h"
 #include "kernels/cpu/gemm-bf16-inl.h"
 #include "kernels/cpu/mla-bf16-inl.h"
+#include "kernels/cpu/mla-project-bf16-inl.h"
 #include "kernels/cpu/indexer-bf16-inl.h"
 #include "kernels/cpu/topk-avx512-inl.h"
 // clang-format on
@@ -34,9 +35,10 @@ static bool runs_here() {
 }
 
 extern const CpuKernels table;
-const CpuKernels table = {"avx512bf16",    runs_here,  embed,       add_rms_norm, silu_mul,
-                          quantise,        pack_bf16,  linear_bf16, mla_store,    mla_absorb,
-                          sparse_mla_bf16, mla_expand, index_store, index_query,  index_scores_bf16,
-                          top_k_avx512,    moe_gate,   moe_combine};
+const CpuKernels table = {
+    "avx512bf16",    runs_here,       embed,       add_rms_norm, silu_mul,
+    quantise,        pack_bf16,       linear_bf16, mla_store,    mla_absorb_bf16,
+    sparse_mla_bf16, mla_expand_bf16, index_store, index_query,  index_scores_bf16,
+    top_k_avx512,    moe_gate,        moe_combine};
 
 }  // namespace dsv32::kernels::avx512bf16

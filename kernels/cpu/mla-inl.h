@@ -78,24 +78,29 @@ static void absorb_block(const MlaAbsorbParams& p, int head, int first, int n) {
   }
 }
 
-static void mla_absorb(const MlaAbsorbParams& p) {
+// Every token's rotated part, for one head.
+static void absorb_rope(const MlaAbsorbParams& p, int head) {
   const int half = p.rope_dim / 2;
+  for (std::int64_t t = 0; t < p.num_tokens; ++t) {
+    const std::int64_t from = (t * p.num_heads + head) * (p.nope + p.rope_dim) + p.nope;
+    const std::int64_t to = (t * p.num_heads + head) * (p.latent + p.rope_dim) + p.latent;
+    for (int i = 0; i < half; ++i) {
+      float pair[2] = {load_value(p.q, p.type, from + 2 * i),
+                       load_value(p.q, p.type, from + 2 * i + 1)};
+      const float cs[2] = {p.rope[t * p.rope_dim + i], p.rope[t * p.rope_dim + half + i]};
+      rotate_pairs(pair, cs, 2);
+      store_value(p.q_latent, p.type, to + 2 * i, pair[0]);
+      store_value(p.q_latent, p.type, to + 2 * i + 1, pair[1]);
+    }
+  }
+}
+
+static void mla_absorb(const MlaAbsorbParams& p) {
   for (int head = p.first_head; head < p.last_head; ++head) {
     for (int first = 0; first < p.latent; first += kBlock) {
       absorb_block(p, head, first, p.latent - first < kBlock ? p.latent - first : kBlock);
     }
-    for (std::int64_t t = 0; t < p.num_tokens; ++t) {
-      const std::int64_t from = (t * p.num_heads + head) * (p.nope + p.rope_dim) + p.nope;
-      const std::int64_t to = (t * p.num_heads + head) * (p.latent + p.rope_dim) + p.latent;
-      for (int i = 0; i < half; ++i) {
-        float pair[2] = {load_value(p.q, p.type, from + 2 * i),
-                         load_value(p.q, p.type, from + 2 * i + 1)};
-        const float cs[2] = {p.rope[t * p.rope_dim + i], p.rope[t * p.rope_dim + half + i]};
-        rotate_pairs(pair, cs, 2);
-        store_value(p.q_latent, p.type, to + 2 * i, pair[0]);
-        store_value(p.q_latent, p.type, to + 2 * i + 1, pair[1]);
-      }
-    }
+    absorb_rope(p, head);
   }
 }
 

@@ -87,7 +87,7 @@ static inline void decode_codes(__m512i codes, const Lut& t, __m512i* a, __m512i
   const __m512i sign = _mm512_set1_epi8(static_cast<char>(0x80));
   const __m512i low = _mm512_permutex2var_epi8(t.low0, codes, t.low1);
   const __m512i size = _mm512_permutex2var_epi8(t.high0, codes, t.high1);
-  const __m512i high = _mm512_ternarylogic_epi64(size, codes, sign, 0xF8);  // size | codes & sign
+  const __m512i high = _mm512_ternarylogic_epi64(size, codes, sign, 0x78);  // size ^ codes & sign
   *a = _mm512_unpacklo_epi8(low, high);
   *b = _mm512_unpackhi_epi8(low, high);
 }

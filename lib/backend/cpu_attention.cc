@@ -36,11 +36,12 @@ void CpuBackend::mla_absorb(const BatchView& b, const Linear& kv_b, const MlaSha
               "mla_absorb");
   for (std::int64_t row = 0; row < q.rows; row += kernels::kRowTile) {
     const std::int64_t n = std::min<std::int64_t>(kernels::kRowTile, q.rows - row);
-    ranges(shape.heads, 1, [&](int first, int last, int) {
+    ranges(shape.heads, 1, [&](int first, int last, int worker) {
       kernels_->mla_absorb({.kv_b = matrix(kv_b),
                             .q = q.slice(row, n).data,
                             .rope = data_as<float>(b.rope.slice(row, n)),
                             .q_latent = q_latent.slice(row, n).data,
+                            .scratch = worker_scratch(worker),
                             .type = value_type(q.dtype),
                             .num_tokens = static_cast<int>(n),
                             .num_heads = shape.heads,
@@ -87,10 +88,11 @@ void CpuBackend::mla_expand(const Linear& kv_b, const MlaShape& shape, TensorVie
               "mla_expand");
   for (std::int64_t row = 0; row < out_latent.rows; row += kernels::kRowTile) {
     const std::int64_t n = std::min<std::int64_t>(kernels::kRowTile, out_latent.rows - row);
-    ranges(shape.heads, 1, [&](int first, int last, int) {
+    ranges(shape.heads, 1, [&](int first, int last, int worker) {
       kernels_->mla_expand({.kv_b = matrix(kv_b),
                             .out_latent = out_latent.slice(row, n).data,
                             .out = out.dense.slice(row, n).data,
+                            .scratch = worker_scratch(worker),
                             .type = value_type(out.dense.dtype),
                             .num_tokens = static_cast<int>(n),
                             .num_heads = shape.heads,

@@ -87,6 +87,7 @@ CpuScratch::CpuScratch(const BackendLimits& limits) {
                                     .index_dim = limits.indexer.dim};
   worker = round_up(
       std::max({kernels::sparse_mla_scratch(layout, limits.mla.heads), kernels::kLinearScratch,
+                kernels::mla_project_scratch(limits.mla.nope, limits.mla.v, limits.mla.latent),
                 std::int64_t{kernels::kPageSize} * (limits.indexer.dim + 1),
                 kernels::top_k_scratch(std::min(limits.indexer.top_k, limits.max_context)),
                 std::int64_t{limits.num_experts} + limits.n_group}));

@@ -53,12 +53,14 @@ void check_attention(Data& data, const CpuKernels& table, const CpuKernels& refe
                     .scale_stride = 0};
   const Bytes q = data.values(queries * c.heads * (c.nope + rope), c.type);
   const auto query_rope = data.rope(queries, rope);
+  Aligned project(4 * kernels::mla_project_scratch(c.nope, c.v, latent));
   const auto absorb = [&](const CpuKernels& kernel) {
     Bytes out(static_cast<std::size_t>(queries * c.heads * (latent + rope) * bytes_of(c.type)));
     kernel.mla_absorb({.kv_b = kv_b,
                        .q = q.data(),
                        .rope = query_rope.data(),
                        .q_latent = out.data(),
+                       .scratch = project.floats(),
                        .type = c.type,
                        .num_tokens = queries,
                        .num_heads = c.heads,
@@ -114,6 +116,7 @@ void check_attention(Data& data, const CpuKernels& table, const CpuKernels& refe
     kernel.mla_expand({.kv_b = kv_b,
                        .out_latent = out_latent.data(),
                        .out = out.data(),
+                       .scratch = project.floats(),
                        .type = c.type,
                        .num_tokens = queries,
                        .num_heads = c.heads,
@@ -139,6 +142,120 @@ TEST_CASE("MLA equals its twins in every cache format") {
         check_attention(
             data, table, reference,
             {.layout = {format, latent, 16, 0}, .type = type, .heads = 3, .nope = 24, .v = 20});
+      }
+    }
+  });
+}
+
+enum class Scales { none, pow2, odd };
+
+// kv_b of one kind, and its two products on BF16 activations.
+struct Projections {
+  int heads, nope, v, latent;
+  Scales scales;
+  static constexpr int rope = 32, tokens = 11;
+
+  std::int64_t rows() const { return std::int64_t{heads} * (nope + v); }
+  std::int64_t blocks() const { return (latent + kernels::kBlock - 1) / kernels::kBlock; }
+
+  Bytes weights(Data& data) const {
+    if (scales == Scales::none) return data.values(rows() * latent, ValueType::bf16, 0.2f);
+    Bytes out(static_cast<std::size_t>(rows() * latent));
+    for (std::byte& code : out) {
+      code = static_cast<std::byte>(data.integer(0, 255));
+      if ((code & std::byte{127}) == std::byte{127}) code ^= std::byte{1};  // no NaN
+    }
+    return out;
+  }
+  std::vector<float> scale(Data& data) const {
+    std::vector<float> out(static_cast<std::size_t>((rows() / kernels::kBlock + 1) * blocks()));
+    for (float& x : out) {
+      x = std::ldexp(1.0f, data.integer(-9, -6));
+      if (scales == Scales::odd) x *= data.integer(0, 3) == 0 ? -1.3f : 0.9f;
+    }
+    return out;
+  }
+};
+
+void check_projections(Data& data, const CpuKernels& table, const CpuKernels& reference,
+                       const Projections& c) {
+  const int rope = Projections::rope, tokens = Projections::tokens;
+  const Bytes weights = c.weights(data);
+  const std::vector<float> scale = c.scale(data);
+  const Matrix kv_b{.data = weights.data(),
+                    .type = c.scales == Scales::none ? ValueType::bf16 : ValueType::e4m3,
+                    .stride = c.latent,
+                    .scale = reinterpret_cast<const std::byte*>(scale.data()),
+                    .scale_type = kernels::ScaleType::f32,
+                    .scale_stride = c.blocks(),
+                    .scales_are_pow2 = c.scales == Scales::pow2};
+  const Bytes q = data.values(tokens * c.heads * (c.nope + rope), ValueType::bf16);
+  const Bytes x = data.values(tokens * c.heads * c.latent, ValueType::bf16);
+  const auto angles = data.rope(tokens, rope);
+  Aligned scratch(4 * kernels::mla_project_scratch(c.nope, c.v, c.latent));
+  // Tokens [first, first + count), heads in two calls that meet at `cut`.
+  const auto absorb = [&](const CpuKernels& kernel, int first, int count, int cut) {
+    const std::int64_t row = c.heads * (c.latent + rope) * 2;
+    Bytes out(static_cast<std::size_t>(count * row));
+    for (const auto& [head, last] : {std::pair{0, cut}, std::pair{cut, c.heads}}) {
+      kernel.mla_absorb({.kv_b = kv_b,
+                         .q = q.data() + first * c.heads * (c.nope + rope) * 2,
+                         .rope = angles.data() + first * rope,
+                         .q_latent = out.data(),
+                         .scratch = scratch.floats(),
+                         .type = ValueType::bf16,
+                         .num_tokens = count,
+                         .num_heads = c.heads,
+                         .nope = c.nope,
+                         .rope_dim = rope,
+                         .v = c.v,
+                         .latent = c.latent,
+                         .first_head = head,
+                         .last_head = last});
+    }
+    return out;
+  };
+  const auto expand = [&](const CpuKernels& kernel, int first, int count, int cut) {
+    Bytes out(static_cast<std::size_t>(count * c.heads * c.v * 2));
+    for (const auto& [head, last] : {std::pair{0, cut}, std::pair{cut, c.heads}}) {
+      kernel.mla_expand({.kv_b = kv_b,
+                         .out_latent = x.data() + first * c.heads * c.latent * 2,
+                         .out = out.data(),
+                         .scratch = scratch.floats(),
+                         .type = ValueType::bf16,
+                         .num_tokens = count,
+                         .num_heads = c.heads,
+                         .nope = c.nope,
+                         .v = c.v,
+                         .latent = c.latent,
+                         .first_head = head,
+                         .last_head = last});
+    }
+    return out;
+  };
+  const auto check = [&](const auto& product) {
+    const Bytes all = product(table, 0, tokens, 0);
+    CHECK(deviation(read(all, ValueType::bf16),
+                    read(product(reference, 0, tokens, 0), ValueType::bf16)) < 8e-3);
+    const auto row = static_cast<std::ptrdiff_t>(all.size() / static_cast<std::size_t>(tokens));
+    for (int count = 1, first = 0; first + count <= tokens; first += count, ++count) {
+      const Bytes part = product(table, first, count, 1);  // the same bits in any company
+      REQUIRE(std::equal(part.begin(), part.end(), all.begin() + first * row));
+    }
+  };
+  check(absorb);
+  check(expand);
+}
+
+TEST_CASE("absorb and expand equal their twins for every weight, a token alone or among others") {
+  Data data(22);
+  for_tables([&](const CpuKernels& table, const CpuKernels& reference) {
+    for (const Scales scales : {Scales::none, Scales::pow2, Scales::odd}) {
+      for (const int latent : {64, 320, 512}) {
+        INFO("scales " << static_cast<int>(scales) << ", latent " << latent);
+        check_projections(data, table, reference, {3, 24, 20, latent, scales});
+        check_projections(data, table, reference, {3, 128, 128, latent, scales});
+        check_projections(data, table, reference, {2, 34, 130, latent, scales});
       }
     }
   });
