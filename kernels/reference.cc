@@ -198,6 +198,42 @@ Row load_record(const CacheLayout& layout, const std::byte* record) {
   return row;
 }
 
+// Softmax over all scores at once.
+Row attend(const Row& scores, const std::vector<Row>& keys) {
+  Row out(keys.empty() ? 0 : keys[0].size());
+  double best = -std::numeric_limits<double>::infinity(), total = 0;
+  for (const double s : scores) best = std::max(best, s);
+  for (const double s : scores) total += std::exp(s - best);
+  for (std::size_t i = 0; i < keys.size(); ++i) {
+    for (std::size_t c = 0; c < out.size(); ++c) {
+      out[c] += std::exp(scores[i] - best) / total * keys[i][c];
+    }
+  }
+  return out;
+}
+
+// What is rounded depends on the best score so far, and so on the groups.
+Row attend_rounded(const Row& scores, const std::vector<Row>& keys) {
+  Row out(keys.empty() ? 0 : keys[0].size());
+  double best = -std::numeric_limits<double>::infinity(), total = 0;
+  for (std::size_t i = 0; i < keys.size(); ++i) {
+    if (i % kGroup == 0) {
+      const double before = best;
+      for (std::size_t j = i; j < std::min(keys.size(), i + kGroup); ++j) {
+        best = std::max(best, scores[j]);
+      }
+      for (double& x : out) x *= std::exp(before - best);
+      total *= std::exp(before - best);
+    }
+    const double weight = std::exp(scores[i] - best);
+    total += weight;
+    const double rounded = round_bf16(static_cast<float>(weight));
+    for (std::size_t c = 0; c < out.size(); ++c) out[c] += rounded * keys[i][c];
+  }
+  for (double& x : out) x /= total;
+  return out;
+}
+
 void sparse_mla(const SparseMlaParams& p) {
   const int latent = p.layout.latent, width = latent + p.layout.rope;
   for (std::int64_t t = 0; t < p.num_tokens; ++t) {
@@ -208,16 +244,10 @@ void sparse_mla(const SparseMlaParams& p) {
     }
     for (std::int64_t h = p.first_head; h < p.last_head; ++h) {
       const Row q = load(p.q, p.type, (t * p.num_heads + h) * width, width);
-      Row scores, out(static_cast<std::size_t>(latent));
+      Row scores;
       for (const Row& key : keys) scores.push_back(dot(q, key) * p.scale);
-      double best = -std::numeric_limits<double>::infinity(), total = 0;
-      for (const double s : scores) best = std::max(best, s);
-      for (const double s : scores) total += std::exp(s - best);
-      for (std::size_t i = 0; i < keys.size(); ++i) {
-        for (std::size_t c = 0; c < out.size(); ++c) {
-          out[c] += std::exp(scores[i] - best) / total * keys[i][c];
-        }
-      }
+      Row out = p.bf16_probabilities ? attend_rounded(scores, keys) : attend(scores, keys);
+      out.resize(static_cast<std::size_t>(latent));
       store(p.out, p.type, (t * p.num_heads + h) * latent, out);
     }
   }

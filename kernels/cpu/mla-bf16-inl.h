@@ -1,12 +1,13 @@
 // Topic mla with VDPBF16PS: sparse_mla on BF16 queries and FP8 or BF16 records.
 //
-// One group of kGroup list entries at a time, for all heads: records become BF16 keys and f32
-// values once; scores with lanes = heads; the softmax step with lanes = heads; values with lanes =
-// columns. Probabilities stay f32 (docs/numerics.md), so values take f32 multiply-adds.
+// One group of kGroup list entries at a time, for all heads: records become BF16 keys and values
+// once; scores with lanes = heads; the softmax step with lanes = heads; values with lanes =
+// columns. BF16 probabilities (docs/numerics.md) meet pairs of values in VDPBF16PS; f32 ones take
+// f32 multiply-adds.
 //
 // Order of sums of any head: a score is one chain of VDPBF16PS over the pairs of columns as
-// decode_codes leaves them, the RoPE part last; an output column is one chain of multiply-adds over
-// the list. Neither knows of tiles, so heads may be split anywhere.
+// decode_codes leaves them, the RoPE part last; an output column is one chain over the list, an
+// entry or a pair of entries at a time. Neither knows of tiles, so heads may be split anywhere.
 
 constexpr int kHeadBlock = 64;  // heads whose queries are interleaved: four registers of 16
 constexpr int kKeyTile = 6;     // keys of a tile of scores
@@ -20,8 +21,9 @@ static int round_up_16(int n) { return (n + 15) / 16 * 16; }
 struct MlaScratch {
   std::uint32_t* queries;  // [head block][pair][head]: two BF16 columns of one head
   std::uint32_t* keys;     // [kGroup][pairs]
-  float* values;           // [latent / kColumns][kGroup][kColumns], as `split_pairs` orders them
-  float* weights;          // [heads / 16][kGroup][16]: scores, then probabilities
+  std::uint32_t* values;   // [latent / kColumns][kGroup][kColumns] f32, columns as split_columns
+                           // orders them; or [latent / kColumns][kGroup / 2][kColumns] pairs
+  float* weights;          // [heads / 16][kGroup][16]: scores, then probabilities or their pairs
   float* out;              // [latent / kColumns][heads][kColumns], unnormalised
   float *best, *total, *keep;  // [heads]
 };
@@ -30,8 +32,8 @@ static MlaScratch mla_scratch(const SparseMlaParams& p) {
   const std::int64_t heads = round_up_16(p.last_head - p.first_head), latent = p.layout.latent;
   const std::int64_t pairs = (latent + p.layout.rope) / 2;
   MlaScratch s{};
-  s.values = p.scratch;
-  s.out = s.values + latent * kGroup;
+  s.values = reinterpret_cast<std::uint32_t*>(p.scratch);
+  s.out = p.scratch + latent * kGroup;
   s.weights = s.out + latent * heads;
   s.best = s.weights + heads * kGroup;
   s.total = s.best + heads;
@@ -55,16 +57,29 @@ static inline void from_decoded(__m512i first, __m512i second, __m512i* a, __m51
   *b = _mm512_permutex2var_epi64(first, high, second);
 }
 
+// BF16 columns next to those of another row: 16 dwords (a, b) of columns 0 to 3 of each lane of
+// 128 bits, then of columns 4 to 7. With zeros for `a` they are b's columns as f32.
+static inline void split_columns(__m512i a, __m512i b, __m512i* low, __m512i* high) {
+  *low = _mm512_unpacklo_epi16(a, b);
+  *high = _mm512_unpackhi_epi16(a, b);
+}
+static inline __m512i join_columns(__m512 low, __m512 high) {
+  const auto both = reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low));
+  return _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7), both);
+}
+
+// Lanes of (a, b) as BF16, and back.
+static inline __m512i pair_bf16(__m512 a, __m512 b) {
+  const auto half = [](__m512 x) {
+    return _mm512_cvtepu16_epi32(reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(x)));
+  };
+  return _mm512_or_si512(half(a), _mm512_slli_epi32(half(b), 16));
+}
 static inline __m512 even_columns(__m512i pairs) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16));
 }
 static inline __m512 odd_columns(__m512i pairs) {
   return _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32(-65536)));
-}
-static inline __m512i join_columns(__m512 even, __m512 odd) {
-  const __m512i low = _mm512_cvtepu16_epi32(reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(even)));
-  const __m512i high = _mm512_cvtepu16_epi32(reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(odd)));
-  return _mm512_or_si512(low, _mm512_slli_epi32(high, 16));
 }
 
 // One token's queries of heads [first_head, last_head).
@@ -97,15 +112,20 @@ static void pack_queries(const SparseMlaParams& p, std::int64_t token, std::uint
   }
 }
 
+// 32 BF16 values times a scale, rounded.
+static inline __m512i scale_columns(__m512i x, __m512 scale) {
+  __m512i low, high;
+  split_columns(_mm512_setzero_si512(), x, &low, &high);
+  return join_columns(_mm512_mul_ps(_mm512_castsi512_ps(low), scale),
+                      _mm512_mul_ps(_mm512_castsi512_ps(high), scale));
+}
+
 // 64 codes times a scale, rounded to BF16.
 static inline void dequantise_codes(__m512i codes, float scale, const Lut& unit, __m512i* first,
                                     __m512i* second) {
   decode_codes(codes, unit, first, second);
-  const __m512 factor = _mm512_set1_ps(scale);
-  *first = join_columns(_mm512_mul_ps(even_columns(*first), factor),
-                        _mm512_mul_ps(odd_columns(*first), factor));
-  *second = join_columns(_mm512_mul_ps(even_columns(*second), factor),
-                         _mm512_mul_ps(odd_columns(*second), factor));
+  *first = scale_columns(*first, _mm512_set1_ps(scale));
+  *second = scale_columns(*second, _mm512_set1_ps(scale));
 }
 
 static bool is_table_scale(float scale) {
@@ -115,36 +135,60 @@ static bool is_table_scale(float scale) {
          ((bits & 0x7FFFFFu) == 0 && exponent >= -kMaxExponent && exponent <= kMaxExponent);
 }
 
-// A record as a key row and as a row of values.
-static void unpack_record(const CacheLayout& layout, const std::byte* rec, std::uint32_t* key,
-                          float* values) {
-  const Lut unit = load_lut(code_table(1.0f));
-  const bool fp8 = layout.format == CacheLayout::Format::fp8;
-  for (int c = 0; c < layout.latent; c += kColumns) {
-    __m512i first, second;
-    if (fp8) {
-      const float scale = load_f32(rec + layout.latent + c / kBlock * 4);
-      const __m512i codes = _mm512_loadu_si512(rec + c);
-      if (is_table_scale(scale)) {
-        decode_codes(codes, load_lut(code_table(scale)), &first, &second);
-      } else {
-        dequantise_codes(codes, scale, unit, &first, &second);
-      }
-    } else {
-      to_decoded(_mm512_loadu_si512(rec + 2 * c), _mm512_loadu_si512(rec + 2 * c + 64), &first,
-                 &second);
-    }
-    _mm512_storeu_si512(key + c / 2, first);
-    _mm512_storeu_si512(key + c / 2 + 16, second);
-    float* to = values + c * kGroup;
-    _mm512_storeu_ps(to, even_columns(first));
-    _mm512_storeu_ps(to + 16, odd_columns(first));
-    _mm512_storeu_ps(to + 32, even_columns(second));
-    _mm512_storeu_ps(to + 48, odd_columns(second));
+// 64 columns of a record from `c` on, in the order of decode_codes.
+static inline void load_columns(const CacheLayout& layout, const std::byte* rec, int c,
+                                __m512i* first, __m512i* second) {
+  if (layout.format != CacheLayout::Format::fp8) {
+    to_decoded(_mm512_loadu_si512(rec + 2 * c), _mm512_loadu_si512(rec + 2 * c + 64), first,
+               second);
+    return;
   }
+  const float scale = load_f32(rec + layout.latent + c / kBlock * 4);
+  const __m512i codes = _mm512_loadu_si512(rec + c);
+  if (is_table_scale(scale)) {
+    decode_codes(codes, load_lut(code_table(scale)), first, second);
+  } else {
+    dequantise_codes(codes, scale, load_lut(code_table(1.0f)), first, second);
+  }
+}
+
+static inline void copy_rope(const CacheLayout& layout, const std::byte* rec, std::uint32_t* key) {
   std::memcpy(key + layout.latent / 2,
               rec + layout.latent * layout.value_bytes() + 4 * layout.scales(),
               static_cast<std::size_t>(layout.rope) * 2);
+}
+
+// A record as a key row and as a row of f32 values.
+static void unpack_record(const CacheLayout& layout, const std::byte* rec, std::uint32_t* key,
+                          std::uint32_t* values) {
+  const __m512i zero = _mm512_setzero_si512();
+  for (int c = 0; c < layout.latent; c += kColumns) {
+    __m512i x[2], out[4];
+    load_columns(layout, rec, c, x, x + 1);
+    split_columns(zero, x[0], out, out + 1);
+    split_columns(zero, x[1], out + 2, out + 3);
+    for (int i = 0; i < 2; ++i) _mm512_storeu_si512(key + c / 2 + 16 * i, x[i]);
+    for (int i = 0; i < 4; ++i) _mm512_storeu_si512(values + c * kGroup + 16 * i, out[i]);
+  }
+  copy_rope(layout, rec, key);
+}
+
+// Two records as key rows and as a row of pairs of values; the second may be absent.
+static void unpack_pair(const CacheLayout& layout, const std::byte* a, const std::byte* b,
+                        std::uint32_t* key, std::uint32_t* values) {
+  const int pairs = (layout.latent + layout.rope) / 2;
+  for (int c = 0; c < layout.latent; c += kColumns) {
+    __m512i x[2], y[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()}, out[4];
+    load_columns(layout, a, c, x, x + 1);
+    if (b != nullptr) load_columns(layout, b, c, y, y + 1);
+    split_columns(x[0], y[0], out, out + 1);
+    split_columns(x[1], y[1], out + 2, out + 3);
+    for (int i = 0; i < 2; ++i) _mm512_storeu_si512(key + c / 2 + 16 * i, x[i]);
+    for (int i = 0; i < 2; ++i) _mm512_storeu_si512(key + pairs + c / 2 + 16 * i, y[i]);
+    for (int i = 0; i < 4; ++i) _mm512_storeu_si512(values + c * (kGroup / 2) + 16 * i, out[i]);
+  }
+  copy_rope(layout, a, key);
+  if (b != nullptr) copy_rope(layout, b, key + pairs);
 }
 
 // Scores of R keys and 16 W heads.
@@ -208,37 +252,57 @@ static void score_group(const MlaScratch& s, int n, int heads, int pairs) {
   }
 }
 
-// Scores to probabilities against the best so far, for 16 heads; `keep` is the factor of what is
-// there already.
-static void softmax_step(const MlaScratch& s, int n, int h, float scale) {
-  const __m512 factor = _mm512_set1_ps(scale);
+// 2^x for x <= 0 within 2 ulp; NaN stays one.
+static inline __m512 exp2_lanes(__m512 x) {
+  const __m512 in = _mm512_max_ps(_mm512_set1_ps(-160.0f), x);
+  const __m512 n = _mm512_roundscale_ps(in, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  const __m512 r = _mm512_sub_ps(in, n);
+  __m512 p = _mm512_set1_ps(1.535336188e-4f);
+  const float coefficients[] = {1.339887440e-3f, 9.618437358e-3f, 5.550332471e-2f,
+                                2.402264791e-1f, 6.931472029e-1f, 1.0f};
+  for (const float c : coefficients) p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(c));
+  return _mm512_scalef_ps(p, n);
+}
+
+// Scores to probabilities against the best so far, for 16 heads; `factor` takes scores to powers
+// of two, `keep` is the factor of what is there already.
+template <bool Bf16>
+static void softmax_step(const MlaScratch& s, int n, int h, __m512 factor) {
   float* weights = s.weights + h * kGroup;
   const __m512 old = _mm512_loadu_ps(s.best + h);
   __m512 best = old;
-  for (int i = 0; i < n; ++i) {
-    const __m512 score = _mm512_mul_ps(_mm512_loadu_ps(weights + i * 16), factor);
-    _mm512_storeu_ps(weights + i * 16, score);
-    best = _mm512_max_ps(best, score);
-  }
-  const __mmask16 same = _mm512_cmp_ps_mask(old, best, _CMP_EQ_OQ);
-  const __m512 moved = exp_lanes(Lanes{_mm512_sub_ps(old, best)}).v;
-  const __m512 keep = _mm512_mask_mov_ps(moved, same, _mm512_set1_ps(1.0f));
+  for (int i = 0; i < n; ++i) best = _mm512_max_ps(best, _mm512_loadu_ps(weights + i * 16));
+  const __m512 keep = exp2_lanes(_mm512_mul_ps(_mm512_sub_ps(old, best), factor));
   __m512 total = _mm512_mul_ps(_mm512_loadu_ps(s.total + h), keep);
-  for (int i = 0; i < n; ++i) {
-    const __m512 weight =
-        exp_lanes(Lanes{_mm512_sub_ps(_mm512_loadu_ps(weights + i * 16), best)}).v;
-    _mm512_storeu_ps(weights + i * 16, weight);
-    total = _mm512_add_ps(total, weight);
+  const auto weight = [&](int i) {
+    const __m512 score = _mm512_loadu_ps(weights + i * 16);
+    const __m512 x = exp2_lanes(_mm512_mul_ps(_mm512_sub_ps(score, best), factor));
+    total = _mm512_add_ps(total, x);
+    return x;
+  };
+  if (Bf16) {
+    for (int i = 0; i < n; i += 2) {
+      const __m512 a = weight(i), b = i + 1 < n ? weight(i + 1) : _mm512_setzero_ps();
+      _mm512_storeu_si512(weights + i / 2 * 16, pair_bf16(a, b));
+    }
+  } else {
+    for (int i = 0; i < n; ++i) _mm512_storeu_ps(weights + i * 16, weight(i));
   }
   _mm512_storeu_ps(s.best + h, best);
   _mm512_storeu_ps(s.total + h, total);
   _mm512_storeu_ps(s.keep + h, keep);
 }
 
-// out = keep out + sum of weight value, for R heads from lane `lane` of a register of weights and
-// kColumns columns.
-template <int R>
-static void value_tile(const float* weights, const float* values, int n, const float* keep,
+template <bool Bf16>
+static inline __m512 add_value(__m512 sum, __m512i weight, __m512i value) {
+  return Bf16 ? dp(sum, weight, value)
+              : _mm512_fmadd_ps(_mm512_castsi512_ps(weight), _mm512_castsi512_ps(value), sum);
+}
+
+// out = keep out + sum of weight value over `n` entries or pairs of entries, for R heads from lane
+// `lane` of a register of weights and kColumns columns.
+template <bool Bf16, int R>
+static void value_tile(const float* weights, const std::uint32_t* values, int n, const float* keep,
                        float* out) {
   __m512 sum[R][4];
 #pragma GCC unroll 8
@@ -250,14 +314,14 @@ static void value_tile(const float* weights, const float* values, int n, const f
     }
   }
   for (int i = 0; i < n; ++i) {
-    __m512 value[4];
+    __m512i value[4];
 #pragma GCC unroll 4
-    for (int c = 0; c < 4; ++c) value[c] = _mm512_loadu_ps(values + i * kColumns + 16 * c);
+    for (int c = 0; c < 4; ++c) value[c] = _mm512_loadu_si512(values + i * kColumns + 16 * c);
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
-      const __m512 weight = _mm512_set1_ps(weights[i * 16 + r]);
+      const __m512i weight = _mm512_castps_si512(_mm512_set1_ps(weights[i * 16 + r]));
 #pragma GCC unroll 4
-      for (int c = 0; c < 4; ++c) sum[r][c] = _mm512_fmadd_ps(weight, value[c], sum[r][c]);
+      for (int c = 0; c < 4; ++c) sum[r][c] = add_value<Bf16>(sum[r][c], weight, value[c]);
     }
   }
 #pragma GCC unroll 8
@@ -267,16 +331,17 @@ static void value_tile(const float* weights, const float* values, int n, const f
   }
 }
 
+template <bool Bf16>
 static void value_group(const SparseMlaParams& p, const MlaScratch& s, int n, int heads) {
-  const int blocks = p.layout.latent / kColumns;
+  const int blocks = p.layout.latent / kColumns, steps = Bf16 ? (n + 1) / 2 : n;
   for (int b = 0; b < blocks; ++b) {
-    const float* values = s.values + b * kColumns * kGroup;
+    const std::uint32_t* values = s.values + b * kColumns * (Bf16 ? kGroup / 2 : kGroup);
     for (int h = 0; h < heads; h += 16) {
       const float* weights = s.weights + h * kGroup;
       float* out = s.out + (static_cast<std::int64_t>(b) * heads + h) * kColumns;
-      value_tile<6>(weights, values, n, s.keep + h, out);
-      value_tile<6>(weights + 6, values, n, s.keep + h + 6, out + 6 * kColumns);
-      value_tile<4>(weights + 12, values, n, s.keep + h + 12, out + 12 * kColumns);
+      value_tile<Bf16, 6>(weights, values, steps, s.keep + h, out);
+      value_tile<Bf16, 6>(weights + 6, values, steps, s.keep + h + 6, out + 6 * kColumns);
+      value_tile<Bf16, 4>(weights + 12, values, steps, s.keep + h + 12, out + 12 * kColumns);
     }
   }
 }
@@ -309,6 +374,36 @@ static void prefetch_record(const CacheLayout& layout, const std::byte* rec) {
   }
 }
 
+// One token's attention over its list, unnormalised.
+template <bool Bf16>
+static void attend_list(const SparseMlaParams& p, const MlaScratch& s, const std::int32_t* list) {
+  const CacheLayout& layout = p.layout;
+  const int heads = round_up_16(p.last_head - p.first_head);
+  const int pairs = (layout.latent + layout.rope) / 2;
+  const __m512 factor = _mm512_set1_ps(p.scale * 1.44269504f);
+  const auto record = [&](std::int32_t slot) {
+    return p.latent + std::int64_t{slot} * layout.latent_record();
+  };
+  const auto listed = [&](int i) { return i < p.top_k && list[i] >= 0; };
+  for (int first = 0; listed(first); first += kGroup) {
+    int n = 0;
+    for (; n < kGroup && listed(first + n); ++n) {
+      const int i = first + n, ahead = i + kGroup / 4;
+      if (listed(ahead)) prefetch_record(layout, record(list[ahead]));
+      std::uint32_t* key = s.keys + n * pairs;
+      if (!Bf16) {
+        unpack_record(layout, record(list[i]), key, s.values + n * kColumns);
+      } else if (n % 2 == 0) {
+        unpack_pair(layout, record(list[i]), listed(i + 1) ? record(list[i + 1]) : nullptr, key,
+                    s.values + n / 2 * kColumns);
+      }
+    }
+    score_group(s, n, heads, pairs);
+    for (int h = 0; h < heads; h += 16) softmax_step<Bf16>(s, n, h, factor);
+    value_group<Bf16>(p, s, n, heads);
+  }
+}
+
 // Latents of whole FP8 blocks; others take the f32 form.
 static void sparse_mla_bf16(const SparseMlaParams& p) {
   const CacheLayout& layout = p.layout;
@@ -318,12 +413,7 @@ static void sparse_mla_bf16(const SparseMlaParams& p) {
   }
   const MlaScratch s = mla_scratch(p);
   const int heads = round_up_16(p.last_head - p.first_head);
-  const int pairs = (layout.latent + layout.rope) / 2;
-  const auto record = [&](std::int32_t slot) {
-    return p.latent + std::int64_t{slot} * layout.latent_record();
-  };
   for (std::int64_t t = 0; t < p.num_tokens; ++t) {
-    const std::int32_t* list = p.indices + t * p.top_k;
     pack_queries(p, t, s.queries);
     for (int h = 0; h < heads; ++h) {
       s.best[h] = -3.0e38f;
@@ -332,16 +422,11 @@ static void sparse_mla_bf16(const SparseMlaParams& p) {
     std::memset(
         s.out, 0,
         static_cast<std::size_t>(layout.latent) * static_cast<std::size_t>(heads) * sizeof(float));
-    for (int first = 0; first < p.top_k && list[first] >= 0; first += kGroup) {
-      int n = 0;
-      for (; n < kGroup && first + n < p.top_k && list[first + n] >= 0; ++n) {
-        const int ahead = first + n + kGroup / 4;
-        if (ahead < p.top_k && list[ahead] >= 0) prefetch_record(layout, record(list[ahead]));
-        unpack_record(layout, record(list[first + n]), s.keys + n * pairs, s.values + n * kColumns);
-      }
-      score_group(s, n, heads, pairs);
-      for (int h = 0; h < heads; h += 16) softmax_step(s, n, h, p.scale);
-      value_group(p, s, n, heads);
+    const std::int32_t* list = p.indices + t * p.top_k;
+    if (p.bf16_probabilities) {
+      attend_list<true>(p, s, list);
+    } else {
+      attend_list<false>(p, s, list);
     }
     store_out(p, s, t, heads);
   }

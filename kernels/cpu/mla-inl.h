@@ -142,8 +142,9 @@ static void softmax_group(const SparseMlaParams& p, const float* q, const float*
   for (int i = 0; i < n; ++i) {
     const float weight = exp_f32(score[i] - best);
     total += weight;
+    const float factor = p.bf16_probabilities ? round_bf16(weight) : weight;
     const float* value = keys + static_cast<std::int64_t>(i) * width;
-    for (int c = 0; c < latent; ++c) s.out[c] += weight * value[c];
+    for (int c = 0; c < latent; ++c) s.out[c] += factor * value[c];
   }
   *s.best = best;
   *s.total = total;

@@ -189,7 +189,7 @@ static void rotate_query_bf16(const MlaAbsorbParams& p, std::int64_t t, int head
     const __m512 c = _mm512_loadu_ps(cosine + i), s = _mm512_loadu_ps(sine + i);
     const __m512 x = _mm512_sub_ps(_mm512_mul_ps(a, c), _mm512_mul_ps(b, s));
     const __m512 y = _mm512_add_ps(_mm512_mul_ps(a, s), _mm512_mul_ps(b, c));
-    _mm512_storeu_si512(to + 4 * i, join_columns(x, y));
+    _mm512_storeu_si512(to + 4 * i, pair_bf16(x, y));
   }
 }
 

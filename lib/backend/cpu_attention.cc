@@ -77,7 +77,8 @@ void CpuBackend::sparse_mla(TensorView q_latent, const MlaShape& shape, const Pa
                             .top_k = static_cast<int>(indices.cols),
                             .first_head = shape.heads * part / parts,
                             .last_head = shape.heads * (part + 1) / parts,
-                            .scale = scale});
+                            .scale = scale,
+                            .bf16_probabilities = kv.layout.is_deployed()});
     }
   });
 }

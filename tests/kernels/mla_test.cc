@@ -1,6 +1,8 @@
 // Topic mla: the whole absorbed path, step by step, against the double-precision twins.
 #include "tests/kernels/data.h"
 
+#include "kernels/numbers.h"
+
 namespace dsv32::test {
 namespace {
 
@@ -13,6 +15,7 @@ struct Case {
   CacheLayout layout;
   ValueType type;
   int heads, nope, v;
+  bool bf16_probabilities = false;
 };
 
 Bytes store(const CpuKernels& kernel, const Case& c, const Bytes& kv,
@@ -99,7 +102,8 @@ void check_attention(Data& data, const CpuKernels& table, const CpuKernels& refe
                          .top_k = top,
                          .first_head = first_head,
                          .last_head = last_head,
-                         .scale = 0.11f});
+                         .scale = 0.11f,
+                         .bf16_probabilities = c.bf16_probabilities});
     }
     return out;
   };
@@ -257,6 +261,85 @@ TEST_CASE("absorb and expand equal their twins for every weight, a token alone o
         check_projections(data, table, reference, {3, 128, 128, latent, scales});
         check_projections(data, table, reference, {2, 34, 130, latent, scales});
       }
+    }
+  });
+}
+
+TEST_CASE("MLA with BF16 probabilities equals its twins at the deployed widths") {
+  const CacheLayout layout{CacheLayout::Format::fp8, 512, 64, 0};
+  CHECK(layout.is_deployed());
+  Data data(22);
+  for_tables([&](const CpuKernels& table, const CpuKernels& reference) {
+    for (const int heads : {3, 16, 37}) {
+      INFO("heads " << heads);
+      check_attention(data, table, reference,
+                      {.layout = layout,
+                       .type = ValueType::bf16,
+                       .heads = heads,
+                       .nope = 24,
+                       .v = 20,
+                       .bf16_probabilities = true});
+    }
+  });
+}
+
+// One head's first output column: `values` (e4m3, scale 1), of which the first has score 0 and the
+// rest `score` = high + low, both BF16 numbers.
+double attend_values(const CpuKernels& table, const std::vector<float>& values, float high,
+                     float low, bool bf16_probabilities) {
+  const CacheLayout layout{CacheLayout::Format::fp8, 512, 64, 0};
+  const auto count = static_cast<int>(values.size());
+  Bytes records(static_cast<std::size_t>(count * layout.latent_record()));
+  std::vector<std::int32_t> list;
+  const Bytes key = Data::stored({high, low}, ValueType::bf16);
+  const float one = 1.0f;
+  for (int i = 0; i < count; ++i) {
+    std::byte* record = records.data() + i * layout.latent_record();
+    const std::uint8_t code = kernels::to_e4m3(values[static_cast<std::size_t>(i)]);
+    std::memcpy(record, &code, 1);
+    for (int b = 0; b < layout.scales(); ++b) std::memcpy(record + 512 + 4 * b, &one, 4);
+    if (i > 0) std::memcpy(record + 528, key.data(), 4);
+    list.push_back(i);
+  }
+  std::vector<float> query(576);
+  query[512] = query[513] = 1.0f;
+  const Bytes q = Data::stored(query, ValueType::bf16);
+  Bytes out(2 * 512);
+  std::vector<float> scratch(static_cast<std::size_t>(kernels::sparse_mla_scratch(layout, 1)));
+  table.sparse_mla({.q = q.data(),
+                    .latent = records.data(),
+                    .indices = list.data(),
+                    .out = out.data(),
+                    .scratch = scratch.data(),
+                    .layout = layout,
+                    .type = ValueType::bf16,
+                    .num_tokens = 1,
+                    .num_heads = 1,
+                    .top_k = count,
+                    .first_head = 0,
+                    .last_head = 1,
+                    .scale = 1.0f,
+                    .bf16_probabilities = bf16_probabilities});
+  return read(out, ValueType::bf16)[0];
+}
+
+TEST_CASE("BF16 probabilities are rounded where they meet values, not in their sum") {
+  const double p = std::exp(-1.0);  // 0.367879; as BF16 0.3671875
+  const std::vector<float> cancel = {1.0f, -2.75f};
+  std::vector<float> many(64, 1.0f);  // probabilities 0.25095, as BF16 0.25
+  many[0] = 0.0f;
+  const float low = -0.00750732421875f;
+  const double total = 1 + 63 * std::exp(-1.375 + low);
+  for_tables([&](const CpuKernels& table, const CpuKernels& reference) {
+    for (const CpuKernels* kernels : {&table, &reference}) {
+      INFO(kernels->name);
+      const double f32 = attend_values(*kernels, cancel, -1.0f, 0.0f, false);
+      CHECK(std::abs(f32 - (1 - 2.75 * p) / (1 + p)) < 5e-5);
+      const double bf16 = attend_values(*kernels, cancel, -1.0f, 0.0f, true);
+      CHECK(std::abs(bf16 - (1 - 2.75 * 0.3671875) / (1 + p)) < 5e-5);
+      // 15.75 / 16.81 is nearest to 0.9375; a rounded sum would give 15.75 / 16.75: 0.94140625.
+      CHECK(attend_values(*kernels, many, -1.375f, low, true) == 0.9375);
+      CHECK(std::abs(15.75 / total - 0.9375) < 0.001);
     }
   });
 }
