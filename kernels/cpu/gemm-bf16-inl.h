@@ -2,10 +2,15 @@
 // is that of pack-bf16-inl.h.
 
 constexpr int kPanelRows = 8;  // rows of weights of a panel
-constexpr int kPanelTile = 3;  // rows of x of a tile
+// Columns of a panel: 16 KB, which stays in L1 together with the rows of x that pass. Longer panels
+// are read from L2 for each tile, which Zen 4's 32 bytes a cycle do not feed.
+constexpr int kPanelCols = 1024;
+constexpr int kPanelBlocks = kPanelCols / kBlock;
+// Rows of x at a time: a chunk of them fits half of L2.
+constexpr int kPanelTokens = 132;
 
-// Tree of `fold` over eight registers at once.
-static inline __m256 fold8(const __m512* v) {
+// Tree of `fold` over eight registers at once. Inline, or they would pass through memory.
+[[gnu::always_inline]] static inline __m256 fold8(const __m512* v) {
   __m512 half[4], quarter[2];
 #pragma GCC unroll 4
   for (int i = 0; i < 4; ++i) {  // 256 + 256 of v[2i], then of v[2i + 1]
@@ -24,7 +29,7 @@ static inline __m256 fold8(const __m512* v) {
   return _mm512_castps512_ps256(_mm512_permutexvar_ps(order, sums));
 }
 
-// A chunk of kPanelRows rows of weights: [n / 32][kPanelRows][32]. Rows behind the last are zeros.
+// Columns [0, n / 32) of kPanelRows rows of weights: [n / 32][kPanelRows][32].
 template <class W, bool Whole>
 static inline void decode_panel_block(const std::byte* const at[kPanelRows], const Lut& lut,
                                       std::int64_t offset, std::int64_t ahead, int n,
@@ -62,16 +67,31 @@ static void decode_panel(const LinearParams& p, std::int64_t row, int k, int n, 
   }
 }
 
-// sum[m][r] of a panel against M rows of x from `m` on.
-template <int M>
+// A panel against some rows of x.
+struct PanelTile {
+  const std::byte *panel, *x;
+  std::int64_t x_stride;
+  int n;           // columns, whole blocks
+  float* kept;     // [rows of x][kPanelRows] sums in lanes, from one panel of a chunk to the next
+  float* totals;   // [rows of x][kPanelRows] of the chunks before
+  bool resume;     // kept sums go on
+  bool ends;       // the chunk's last panel
+  bool has_total;  // not the first chunk
+  // Blockwise: what a block's sums are multiplied by.
+  const float* x_scale;    // [rows of x][kPanelBlocks]
+  const float* row_scale;  // [kPanelBlocks][kPanelRows][16], if rows of weights differ
+};
+
+// sum[m][r] += of n columns.
+template <int M, int R>
 static inline void panel_sums(const std::byte* panel, const std::byte* x, std::int64_t x_stride,
-                              int n, __m512 sum[M][kPanelRows]) {
+                              int n, __m512 (*sum)[R]) {
   for (int k = 0; k < n; k += 32, panel += 64 * kPanelRows, x += 64) {
     __m512i v[M];
 #pragma GCC unroll 4
     for (int m = 0; m < M; ++m) v[m] = _mm512_loadu_si512(x + m * x_stride);
 #pragma GCC unroll 8
-    for (int r = 0; r < kPanelRows; ++r) {
+    for (int r = 0; r < R; ++r) {
       const __m512i w = _mm512_load_si512(panel + 64 * r);
 #pragma GCC unroll 4
       for (int m = 0; m < M; ++m) sum[m][r] = dp(sum[m][r], w, v[m]);
@@ -79,83 +99,206 @@ static inline void panel_sums(const std::byte* panel, const std::byte* x, std::i
   }
 }
 
-// Adds (or sets, in the first chunk) totals[m][0..8) for M rows of x from `m` on.
+// Blockwise: half of the rows at a time, so that fresh chains fit beside the sums in registers.
 template <class W, int M>
-static void panel_tile(const LinearParams& p, const std::byte* panel, std::int64_t row, int m,
-                       int k, int n, float* totals) {
-  __m512 sum[M][kPanelRows];
+static inline void panel_sums_blockwise(const PanelTile& t, __m512 (*sum)[kPanelRows]) {
+  constexpr int kHalf = kPanelRows / 2;
+  for (int b = 0; b < t.n / kBlock; ++b) {
+#pragma GCC unroll 2
+    for (int half = 0; half < kPanelRows; half += kHalf) {
+      const std::byte* panel = t.panel + 64 * (4 * kPanelRows * b + half);
+      const std::byte* x = t.x + 4 * 64 * b;
+      __m512 part[M][kHalf];
 #pragma GCC unroll 4
-  for (int i = 0; i < M; ++i) {
-#pragma GCC unroll 8
-    for (int r = 0; r < kPanelRows; ++r) sum[i][r] = _mm512_setzero_ps();
-  }
-  const std::byte* x = packed_x(p, m, k);
-  const std::int64_t stride = packed_row_bytes(p.cols);
-  if (!W::kBlockwise) {
-    panel_sums<M>(panel, x, stride, n, sum);
-  } else {
-    for (int j = 0; j < n; j += kBlock, panel += 4 * 64 * kPanelRows, x += 4 * 64) {
-      for (int i = 0; i < M; ++i) {
-        __m512 part[1][kPanelRows];
-#pragma GCC unroll 8
-        for (int r = 0; r < kPanelRows; ++r) part[0][r] = _mm512_setzero_ps();
-        panel_sums<1>(panel, x + i * stride, stride, kBlock, part);
-#pragma GCC unroll 8
-        for (int r = 0; r < kPanelRows; ++r) {
-          const ScaleRow scales = scale_row(p.w, row + r < p.last ? row + r : row);
-          sum[i][r] = _mm512_fmadd_ps(part[0][r], multiplier(p, scales, m + i, k + j), sum[i][r]);
+      for (int i = 0; i < 4; ++i) {
+        __m512i v[M];
+#pragma GCC unroll 4
+        for (int m = 0; m < M; ++m) v[m] = _mm512_loadu_si512(x + m * t.x_stride + 64 * i);
+#pragma GCC unroll 4
+        for (int r = 0; r < kHalf; ++r) {
+          const __m512i w = _mm512_load_si512(panel + 64 * (kPanelRows * i + r));
+#pragma GCC unroll 4
+          for (int m = 0; m < M; ++m)
+            part[m][r] = dp(i ? part[m][r] : _mm512_setzero_ps(), w, v[m]);
+        }
+      }
+#pragma GCC unroll 4
+      for (int m = 0; m < M; ++m) {
+        const __m512 x_scale = _mm512_set1_ps(t.x_scale[m * kPanelBlocks + b]);
+#pragma GCC unroll 4
+        for (int r = 0; r < kHalf; ++r) {
+          const float* row_scale = t.row_scale + 16 * (kPanelRows * b + half + r);
+          const __m512 scale =
+              W::kRowScales ? _mm512_mul_ps(_mm512_load_ps(row_scale), x_scale) : x_scale;
+          sum[m][half + r] = _mm512_fmadd_ps(part[m][r], scale, sum[m][half + r]);
         }
       }
     }
   }
+}
+
+template <class W, int M>
+static void panel_tile(const PanelTile& t) {
+  __m512 sum[M][kPanelRows];
 #pragma GCC unroll 4
-  for (int i = 0; i < M; ++i) {
-    const __m256 part = fold8(sum[i]);
-    float* to = totals + i * kPanelRows;
-    _mm256_store_ps(to, k == 0 ? part : _mm256_add_ps(_mm256_load_ps(to), part));
+  for (int m = 0; m < M; ++m) {
+#pragma GCC unroll 8
+    for (int r = 0; r < kPanelRows; ++r) sum[m][r] = _mm512_setzero_ps();
+  }
+  if (t.resume) {
+#pragma GCC unroll 4
+    for (int m = 0; m < M; ++m) {
+#pragma GCC unroll 8
+      for (int r = 0; r < kPanelRows; ++r) {
+        sum[m][r] = _mm512_load_ps(t.kept + 16 * (kPanelRows * m + r));
+      }
+    }
+  }
+  if constexpr (W::kBlockwise) {
+    panel_sums_blockwise<W, M>(t, sum);
+  } else {
+    panel_sums<M, kPanelRows>(t.panel, t.x, t.x_stride, t.n, sum);
+  }
+  if (!t.ends) {
+#pragma GCC unroll 4
+    for (int m = 0; m < M; ++m) {
+#pragma GCC unroll 8
+      for (int r = 0; r < kPanelRows; ++r) {
+        _mm512_store_ps(t.kept + 16 * (kPanelRows * m + r), sum[m][r]);
+      }
+    }
+    return;
+  }
+#pragma GCC unroll 4
+  for (int m = 0; m < M; ++m) {
+    const __m256 part = fold8(sum[m]);
+    float* to = t.totals + m * kPanelRows;
+    _mm256_store_ps(to, t.has_total ? _mm256_add_ps(_mm256_load_ps(to), part) : part);
   }
 }
 
-// Rows [first, last) of weights, at most kBlock. A chunk of x stays in the cache for all of them.
+template <class W, int M>
+static inline void panel_step(PanelTile* t) {
+  panel_tile<W, M>(*t);
+  t->x += M * t->x_stride;
+  t->kept += M * kPanelRows * 16;
+  t->totals += M * kPanelRows;
+  t->x_scale += M * kPanelBlocks;
+}
+
+// All rows of x. One alone would keep too few chains going: 4 are 2 and 2.
+template <class W>
+static void panel_rows(PanelTile t, int rows) {
+  constexpr int kTile = W::kBlockwise ? 2 : 3;
+  for (; rows >= kTile && !(kTile == 3 && rows == 4); rows -= kTile) panel_step<W, kTile>(&t);
+  for (; rows >= 2; rows -= 2) panel_step<W, 2>(&t);
+  if (rows == 1) panel_step<W, 1>(&t);
+}
+
+// A call's scratch.
+struct alignas(64) PanelScratch {
+  std::byte panel[2 * kPanelCols * kPanelRows];
+  float kept[kPanelTokens * kPanelRows * 16];
+  float totals[kBlock / kPanelRows][kPanelTokens * kPanelRows];
+  float x_scale[kBf16Chunk / kPanelCols][kPanelTokens * kPanelBlocks];
+  float row_scale[kPanelBlocks * kPanelRows * 16];
+};
+static_assert(sizeof(PanelScratch) <= 4 * kLinearScratch);
+
+// Multipliers of columns [k, k + n) for all rows of x. Rows of weights share a scale, or leave it
+// to fill_row_scale.
+template <class W>
+static void fill_x_scale(const LinearParams& p, int row, int k, int n, float* to) {
+  const ScaleRow scales = scale_row(p.w, row);
+  const int blocks = (p.cols + kBlock - 1) / kBlock, first = k / kBlock;
+  for (int b = 0; b < n / kBlock; ++b) {
+    const float w_scale = W::kRowScales ? 1.0f : scales.at(first + b);
+    for (int m = 0; m < p.num_rows; ++m) {
+      const float x_scale = p.x_scale ? p.x_scale[std::int64_t{m} * blocks + first + b] : 1.0f;
+      to[m * kPanelBlocks + b] = w_scale * x_scale;
+    }
+  }
+}
+
+static void fill_row_scale(LinearParams p, int row, int k, int n, float* to) {
+  p.x_scale = nullptr;
+  for (int b = 0; b < n / kBlock; ++b) {
+    for (int r = 0; r < kPanelRows; ++r) {
+      const ScaleRow scales = scale_row(p.w, row + r < p.last ? row + r : row);
+      _mm512_store_ps(to + 16 * (kPanelRows * b + r), multiplier(p, scales, 0, k + b * kBlock));
+    }
+  }
+}
+
+static void store_totals(const LinearParams& p, int first, int last, const PanelScratch& s) {
+  for (int m = 0; m < p.num_rows; ++m) {
+    for (int row = first; row < last; row += 2 * kPanelRows) {
+      const int panel = (row - first) / kPanelRows;
+      const __m256 low = _mm256_load_ps(s.totals[panel] + m * kPanelRows);
+      const __m256 high = _mm256_load_ps(s.totals[panel + 1] + m * kPanelRows);
+      const __m512 all = _mm512_insertf32x8(_mm512_castps256_ps512(low), high, 1);
+      store_lanes(p.out, p.type, m * p.out_stride + row, Lanes{all}, last - row);
+    }
+  }
+}
+
+// Rows [first, last) of weights, at most kBlock; at most kPanelTokens rows of x, of which a chunk
+// stays in the cache for all of them.
 template <class W>
 static void linear_panels(const LinearParams& p, int first, int last) {
-  auto* panel = reinterpret_cast<std::byte*>(p.scratch);
-  float* totals = p.scratch + kBf16Chunk / 2 * kPanelRows;  // [panels][num_rows][kPanelRows]
-  for (int k = 0; k < p.cols; k += kBf16Chunk) {
-    const int n = p.cols - k < kBf16Chunk ? p.cols - k : kBf16Chunk;
-    const int padded = (n + kBlock - 1) / kBlock * kBlock;
-    float* to = totals;
-    for (int row = first; row < last; row += kPanelRows, to += p.num_rows * kPanelRows) {
-      decode_panel<W>(p, row, k, n, panel);
-      int m = 0;
-      for (; m + kPanelTile <= p.num_rows; m += kPanelTile) {
-        panel_tile<W, kPanelTile>(p, panel, row, m, k, padded, to + m * kPanelRows);
-      }
-      if (p.num_rows - m == 2) {
-        panel_tile<W, 2>(p, panel, row, m, k, padded, to + m * kPanelRows);
-      } else if (p.num_rows - m == 1) {
-        panel_tile<W, 1>(p, panel, row, m, k, padded, to + m * kPanelRows);
+  auto& s = *reinterpret_cast<PanelScratch*>(p.scratch);
+  for (int chunk = 0; chunk < p.cols; chunk += kBf16Chunk) {
+    const int end = p.cols - chunk < kBf16Chunk ? p.cols : chunk + kBf16Chunk;
+    for (int row = first; row < last; row += kPanelRows) {
+      for (int k = chunk; k < end; k += kPanelCols) {
+        const int n = end - k < kPanelCols ? end - k : kPanelCols;
+        const int padded = (n + kBlock - 1) / kBlock * kBlock;
+        float* x_scale = s.x_scale[(k - chunk) / kPanelCols];
+        if (W::kBlockwise && row == first) fill_x_scale<W>(p, row, k, padded, x_scale);
+        if (W::kRowScales) fill_row_scale(p, row, k, padded, s.row_scale);
+        decode_panel<W>(p, row, k, n, s.panel);
+        panel_rows<W>({.panel = s.panel,
+                       .x = packed_x(p, 0, k),
+                       .x_stride = packed_row_bytes(p.cols),
+                       .n = padded,
+                       .kept = s.kept,
+                       .totals = s.totals[(row - first) / kPanelRows],
+                       .resume = k > chunk,
+                       .ends = k + n == end,
+                       .has_total = chunk > 0,
+                       .x_scale = x_scale,
+                       .row_scale = s.row_scale},
+                      p.num_rows);
       }
     }
   }
-  for (int row = first; row < last; row += kPanelRows, totals += p.num_rows * kPanelRows) {
-    const int rows = last - row < kPanelRows ? last - row : kPanelRows;
-    for (int m = 0; m < p.num_rows; ++m) {
-      for (int r = 0; r < rows; ++r) {
-        store_value(p.out, p.type, m * p.out_stride + row + r, totals[m * kPanelRows + r]);
-      }
+  store_totals(p, first, last, s);
+}
+
+// Blocks of rows of x of one size, each with all rows of weights.
+template <class W>
+static void linear_blocks(const LinearParams& p) {
+  const int parts = (p.num_rows + kPanelTokens - 1) / kPanelTokens;
+  const int size = (p.num_rows + parts - 1) / parts;
+  const std::int64_t blocks = (p.cols + kBlock - 1) / kBlock;
+  for (int row = p.first; row < p.last;) {
+    const int next = row / kBlock * kBlock + kBlock, end = next < p.last ? next : p.last;
+    for (int m = 0; m < p.num_rows; m += size) {
+      LinearParams part = p;
+      part.x += m * packed_row_bytes(p.cols);
+      if (p.x_scale) part.x_scale += m * blocks;
+      part.out += m * p.out_stride * (p.type == ValueType::f32 ? 4 : 2);
+      part.num_rows = p.num_rows - m < size ? p.num_rows - m : size;
+      linear_panels<W>(part, row, end);
     }
+    row = end;
   }
 }
 
 template <class W>
 static void linear_weights(const LinearParams& p) {
   if (linear_few<W>(p)) return;
-  for (int row = p.first; row < p.last;) {
-    const int next = row / kBlock * kBlock + kBlock, end = next < p.last ? next : p.last;
-    linear_panels<W>(p, row, end);
-    row = end;
-  }
+  linear_blocks<W>(p);
 }
 
 static void linear_bf16(const LinearParams& p) {

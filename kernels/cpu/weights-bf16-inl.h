@@ -98,6 +98,7 @@ namespace {  // members of a class are weak symbols elsewhere
 // which pack() lays x out for that type. `n` columns exist; the rest are zeros.
 struct Bf16Weights {
   static constexpr bool kBlockwise = false;
+  static constexpr bool kRowScales = false;  // each row has its own
   static inline Lut lut(const ScaleRow&, int) { return Lut{}; }
   static inline const std::byte* at(const Matrix& w, std::int64_t row, int k) {
     return w.data + 2 * (row * w.stride + k);
@@ -113,6 +114,7 @@ struct Bf16Weights {
 
 struct Fp8Pow2Weights {
   static constexpr bool kBlockwise = false;
+  static constexpr bool kRowScales = false;
   static inline Lut lut(const ScaleRow& scales, int block) { return load_lut(scales.table(block)); }
   static inline const std::byte* at(const Matrix& w, std::int64_t row, int k) {
     return w.data + row * w.stride + k;
@@ -146,6 +148,7 @@ static constexpr CodeTable kIntegerTable = make_integer_table();
 
 struct Int8Weights {
   static constexpr bool kBlockwise = true;
+  static constexpr bool kRowScales = true;
   static inline Lut lut(const ScaleRow&, int) { return load_lut(&kIntegerTable); }
   static inline const std::byte* at(const Matrix& w, std::int64_t row, int k) {
     return w.data + row * w.stride + k;
@@ -170,6 +173,7 @@ struct Int8Weights {
 // A nibble n means n - 8.
 struct Int4Weights {
   static constexpr bool kBlockwise = true;
+  static constexpr bool kRowScales = true;
   static inline Lut lut(const ScaleRow&, int) {
     const __m128i low =
         _mm_setr_epi8(0, -32, -64, -96, -128, 64, 0, -128, 0, -128, 0, 64, -128, -96, -64, -32);
