@@ -8,7 +8,14 @@ static void rotate_index(float* x, const float* rope, int n, bool interleave) {
     return;
   }
   const int half = n / 2;
-  for (int i = 0; i < half; ++i) {
+  int i = 0;
+  for (; i + 16 <= half; i += 16) {
+    const Lanes c = lanes_load(rope + i), s = lanes_load(rope + half + i);
+    const Lanes a = lanes_load(x + i), b = lanes_load(x + half + i);
+    lanes_store(x + i, sub(mul(a, c), mul(b, s)));
+    lanes_store(x + half + i, add(mul(a, s), mul(b, c)));
+  }
+  for (; i < half; ++i) {
     const float c = rope[i], s = rope[half + i];
     const float a = x[i], b = x[half + i];
     x[i] = a * c - b * s;
@@ -18,21 +25,39 @@ static void rotate_index(float* x, const float* rope, int n, bool interleave) {
 
 // x H / sqrt(n), H the Hadamard matrix in natural order; n a power of two.
 static void hadamard(float* x, int n) {
-  for (int width = 1; width < n; width *= 2) {
+  const float factor = 1.0f / __builtin_sqrtf(static_cast<float>(n));
+  int width = 1;
+  if (n % 16 == 0) {
+    for (int i = 0; i < n; i += 16) lanes_store(x + i, hadamard16(lanes_load(x + i)));
+    width = 16;
+  }
+  for (; width < n; width *= 2) {
     for (int i = 0; i < n; i += 2 * width) {
-      for (int j = i; j < i + width; ++j) {
+      int j = i;
+      for (; j + 16 <= i + width; j += 16) {
+        const Lanes a = lanes_load(x + j), b = lanes_load(x + j + width);
+        lanes_store(x + j, add(a, b));
+        lanes_store(x + j + width, sub(a, b));
+      }
+      for (; j < i + width; ++j) {
         const float a = x[j], b = x[j + width];
         x[j] = a + b;
         x[j + width] = a - b;
       }
     }
   }
-  const float factor = 1.0f / __builtin_sqrtf(static_cast<float>(n));
   for (int i = 0; i < n; ++i) x[i] *= factor;
 }
 
 static void round_row(float* x, int n, ValueType type) {
-  for (int i = 0; i < n; ++i) x[i] = round_to(type, x[i]);
+  if (type == ValueType::f32) return;
+  int i = 0;
+  for (; i + 16 <= n; i += 16) {
+    std::byte half[32];
+    lanes_store_bf16(half, lanes_load(x + i));
+    lanes_store(x + i, lanes_load_bf16(half));
+  }
+  for (; i < n; ++i) x[i] = round_bf16(x[i]);
 }
 
 // LayerNorm with the biased variance, in place, rounded to `type`.
@@ -85,7 +110,7 @@ static void index_query(const IndexQueryParams& p) {
         hadamard(x, dim);
         round_row(x, dim, p.type);
         scale = quantise_block(x, dim, p.pow2, codes);
-        for (int i = 0; i < dim; ++i) x[i] = from_e4m3(codes[i]);
+        load_row(reinterpret_cast<const std::byte*>(codes), ValueType::e4m3, 0, dim, x);
       }
       p.out_weights[h] = p.head_weights[h] * head_factor * scale * dim_factor;
     }

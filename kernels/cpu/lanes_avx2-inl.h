@@ -129,3 +129,16 @@ static inline float fold_max(Lanes a) {
   const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
   return _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps(two, two, 1)));
 }
+
+static inline __m256 hadamard8(__m256 a) {
+  __m256 b = _mm256_permute_ps(a, 0xB1);
+  a = _mm256_blend_ps(_mm256_add_ps(a, b), _mm256_sub_ps(b, a), 0xAA);
+  b = _mm256_permute_ps(a, 0x4E);
+  a = _mm256_blend_ps(_mm256_add_ps(a, b), _mm256_sub_ps(b, a), 0xCC);
+  b = _mm256_permute2f128_ps(a, a, 0x01);
+  return _mm256_blend_ps(_mm256_add_ps(a, b), _mm256_sub_ps(b, a), 0xF0);
+}
+static inline Lanes hadamard16(Lanes a) {
+  const Lanes x{hadamard8(a.lo), hadamard8(a.hi)};
+  return {_mm256_add_ps(x.lo, x.hi), _mm256_sub_ps(x.lo, x.hi)};
+}

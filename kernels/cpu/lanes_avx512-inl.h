@@ -88,3 +88,14 @@ static inline float fold_max(Lanes a) {
   const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
   return _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps(two, two, 1)));
 }
+
+static inline Lanes hadamard16(Lanes a) {
+  const auto step = [&a](__m512 other, __mmask16 upper) {
+    a.v = _mm512_mask_sub_ps(_mm512_add_ps(a.v, other), upper, other, a.v);
+  };
+  step(_mm512_permute_ps(a.v, 0xB1), 0xAAAA);
+  step(_mm512_permute_ps(a.v, 0x4E), 0xCCCC);
+  step(_mm512_shuffle_f32x4(a.v, a.v, 0xB1), 0xF0F0);
+  step(_mm512_shuffle_f32x4(a.v, a.v, 0x4E), 0xFF00);
+  return a;
+}

@@ -109,3 +109,16 @@ static inline float fold_max(Lanes a) {
   }
   return a.v[0];
 }
+
+// The lanes times the Hadamard matrix of order 16 in natural order, unscaled.
+static inline Lanes hadamard16(Lanes a) {
+  for (int width = 1; width < 16; width *= 2) {
+    for (int i = 0; i < 16; ++i) {
+      if ((i & width) != 0) continue;
+      const float x = a.v[i], y = a.v[i + width];
+      a.v[i] = x + y;
+      a.v[i + width] = x - y;
+    }
+  }
+  return a;
+}

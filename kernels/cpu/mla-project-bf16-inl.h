@@ -18,13 +18,16 @@ struct ProjectScratch {
   CodeTable* tables;       // [blocks of rows of a head][blocks of columns]
   std::byte* weights;      // absorb: 64 columns of a head; expand: kExpandRows rows
   std::byte* activations;  // [num_tokens][nope or latent] BF16
+  std::byte* out;          // expand: [num_tokens][v] BF16 of one head; the rows that they go to lie
+                           // a power of two apart, in a few sets of a cache
 };
 
-static ProjectScratch project_scratch(float* scratch, int rows, int latent) {
+static ProjectScratch project_scratch(float* scratch, int rows, int width, int latent) {
   ProjectScratch s{};
   s.tables = reinterpret_cast<CodeTable*>(scratch);
   s.weights = reinterpret_cast<std::byte*>(s.tables + mla_project_tables(rows, latent));
   s.activations = s.weights + 2 * std::int64_t{mla_project_weights(rows, latent)};
+  s.out = s.activations + std::int64_t{2} * kRowTile * width;
   return s;
 }
 
@@ -198,7 +201,7 @@ static void mla_absorb_bf16(const MlaAbsorbParams& p) {
     mla_absorb(p);
     return;
   }
-  const ProjectScratch s = project_scratch(p.scratch, p.nope, p.latent);
+  const ProjectScratch s = project_scratch(p.scratch, p.nope, p.nope, p.latent);
   const int size = p.kv_b.type == ValueType::e4m3 ? 1 : 2;
   const std::int64_t q_stride = std::int64_t{p.num_heads} * (p.nope + p.rope_dim);
   const std::int64_t out_stride = std::int64_t{2} * p.num_heads * (p.latent + p.rope_dim);
@@ -227,13 +230,14 @@ static void mla_absorb_bf16(const MlaAbsorbParams& p) {
   }
 }
 
-// `rows` rows from `first` on, at most kExpandRows, those behind them zeros:
-// [latent / 32][kExpandRows][32]. Fetches the same lines `ahead` bytes further on, if not 0.
+// `rows` rows from `first` on, at most kExpandRows, of one block of scales; those behind them are
+// zeros: [latent / 32][kExpandRows][32]. Fetches the same lines `ahead` bytes further on, if not 0.
 static void decode_expand_rows(const Matrix& w, std::int64_t first, int rows, int latent,
-                               const CodeTable* const tables[kExpandRows], std::int64_t ahead,
-                               std::byte* out) {
+                               const CodeTable* tables, std::int64_t ahead, std::byte* out) {
   const int size = w.type == ValueType::e4m3 ? 1 : 2;
   for (int c = 0; c < latent; c += kColumns, out += 2 * 64 * kExpandRows) {
+    const Lut lut = size == 1 ? load_lut(tables + c / kBlock) : Lut{};
+#pragma GCC unroll 8
     for (int r = 0; r < kExpandRows; ++r) {
       __m512i a = _mm512_setzero_si512(), b = a;
       if (r < rows) {
@@ -242,7 +246,7 @@ static void decode_expand_rows(const Matrix& w, std::int64_t first, int rows, in
           for (int i = 0; i < size; ++i) fetch_line(from + ahead + 64 * i);
         }
         if (size == 1) {
-          decode_codes(_mm512_loadu_si512(from), load_lut(tables[r] + c / kBlock), &a, &b);
+          decode_codes(_mm512_loadu_si512(from), lut, &a, &b);
         } else {
           to_decoded(_mm512_loadu_si512(from), _mm512_loadu_si512(from + 64), &a, &b);
         }
@@ -275,8 +279,10 @@ static void expand_tile(const std::byte* weights, const std::byte* x, int latent
     }
   }
 #pragma GCC unroll 4
-  for (int m = 0; m < M; ++m) {
-    const __m128i eight = reinterpret_cast<__m128i>(_mm256_cvtneps_pbh(fold8(sum[m])));
+  for (int m = 0; m < M; ++m) {  // a copy: with its address taken, GCC keeps `sum` in memory
+    const __m512 each[kExpandRows] = {sum[m][0], sum[m][1], sum[m][2], sum[m][3],
+                                      sum[m][4], sum[m][5], sum[m][6], sum[m][7]};
+    const __m128i eight = reinterpret_cast<__m128i>(_mm256_cvtneps_pbh(fold8(each)));
     std::memcpy(out + m * out_stride, &eight, static_cast<std::size_t>(2 * rows));
   }
 }
@@ -286,10 +292,10 @@ static void mla_expand_bf16(const MlaExpandParams& p) {
     mla_expand(p);
     return;
   }
-  const ProjectScratch s = project_scratch(p.scratch, p.v, p.latent);
+  const ProjectScratch s = project_scratch(p.scratch, p.v, p.latent, p.latent);
   const int size = p.kv_b.type == ValueType::e4m3 ? 1 : 2;
   const int blocks = (p.latent + kBlock - 1) / kBlock;
-  const std::int64_t out_stride = std::int64_t{2} * p.num_heads * p.v, x_row = 2 * p.latent;
+  const std::int64_t out_stride = std::int64_t{2} * p.v, x_row = 2 * p.latent;
   for (int head = p.first_head; head < p.last_head; ++head) {
     const std::int64_t row = std::int64_t{head} * (p.nope + p.v) + p.nope;
     make_project_tables(p.kv_b, row, p.v, p.latent, s.tables);
@@ -303,14 +309,13 @@ static void mla_expand_bf16(const MlaExpandParams& p) {
       }
     }
     const std::int64_t ahead = head + 1 < p.last_head ? (p.nope + p.v) * p.kv_b.stride * size : 0;
-    for (int i = 0; i < p.v; i += kExpandRows) {
-      const int rows = p.v - i < kExpandRows ? p.v - i : kExpandRows;
-      const CodeTable* tables[kExpandRows];
-      for (int r = 0; r < kExpandRows; ++r) {
-        tables[r] = s.tables + ((row + i + r) / kBlock - row / kBlock) * blocks;
-      }
+    for (int i = 0, rows = 0; i < p.v; i += rows) {
+      const int in_block = kBlock - static_cast<int>((row + i) % kBlock);
+      rows = p.v - i < kExpandRows ? p.v - i : kExpandRows;
+      if (in_block < rows) rows = in_block;
+      const CodeTable* tables = s.tables + ((row + i) / kBlock - row / kBlock) * blocks;
       decode_expand_rows(p.kv_b, row + i, rows, p.latent, tables, ahead, s.weights);
-      std::byte* out = p.out + std::int64_t{2} * (head * p.v + i);
+      std::byte* out = s.out + 2 * i;
       const std::byte* x = s.activations;
       int left = p.num_tokens;
       for (; left >= kExpandTile; left -= kExpandTile) {
@@ -320,6 +325,10 @@ static void mla_expand_bf16(const MlaExpandParams& p) {
       }
       if (left == 2) expand_tile<2>(s.weights, x, p.latent, rows, out, out_stride);
       if (left == 1) expand_tile<1>(s.weights, x, p.latent, rows, out, out_stride);
+    }
+    for (std::int64_t t = 0; t < p.num_tokens; ++t) {
+      std::memcpy(p.out + 2 * (t * p.num_heads + head) * p.v, s.out + t * out_stride,
+                  static_cast<std::size_t>(2 * p.v));
     }
   }
 }

@@ -113,7 +113,8 @@ class Backend {
   virtual void index_select(const BatchView& b, const IndexerShape& shape, TensorView q,
                             TensorView head_weights, const PagedKv& kv, TensorView indices) = 0;
 
-  // moe. rows [num_tokens, top] i32: where dispatch put each copy of a token.
+  // moe. rows [num_tokens, top] i32: where dispatch put each copy of a token. It leaves out a form
+  // of x without data.
   virtual void moe_gate(TensorView scores, TensorView bias, const GateParams& gate, TensorView ids,
                         TensorView weights) = 0;
   virtual void moe_dispatch(const Activation& x, TensorView ids, const Activation& out,

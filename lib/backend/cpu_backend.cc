@@ -248,7 +248,7 @@ void CpuBackend::moe_dispatch(const Activation& x, TensorView ids, const Activat
   };
   ranges(copies, 8, [&](int first, int last, int) {
     for (int i = first; i < last; ++i) {
-      copy_row(x.dense, i / ids.cols, out.dense, row[i]);
+      if (x.dense.data != nullptr) copy_row(x.dense, i / ids.cols, out.dense, row[i]);
       if (x.fp8.data == nullptr) continue;
       copy_row(x.fp8, i / ids.cols, out.fp8, row[i]);
       copy_row(x.scale, i / ids.cols, out.scale, row[i]);

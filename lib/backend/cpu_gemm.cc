@@ -21,8 +21,7 @@ kernels::ScaleType scale_type(DType dtype) {
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 bool uses_fp8(const Linear& w, const Activation& x) {
-  return (w.format == WeightFormat::fp8_pow2 || w.format == WeightFormat::fp8) &&
-         x.fp8.data != nullptr;
+  return w.reads_fp8() && x.fp8.data != nullptr;
 }
 
 }  // namespace

@@ -1,8 +1,17 @@
 // One layer's gate, dispatch, experts, combine; and the dense MLP.
+#include <algorithm>
+
 #include "lib/model/forward.h"
 #include "lib/model/pass.h"
 
 namespace dsv32 {
+namespace {
+
+bool read_fp8(std::span<const Linear> experts) {
+  return std::all_of(experts.begin(), experts.end(), [](const Linear& w) { return w.reads_fp8(); });
+}
+
+}  // namespace
 
 void Forward::mlp(const MlpWeights& w, const Activation& x, TensorView out) {
   const std::int64_t n = x.dense.rows, width = w.gate.weight.rows;
@@ -38,7 +47,9 @@ void Forward::moe(Pass& pass, const MoeWeights& w) {
                    up = buffers_.expert_up.slice(0, n * top);
   const Activation expert_hidden = buffers_.expert_hidden.slice(0, n * top);
   const TensorView expert_out = buffers_.expert_out.slice(0, n * top);
-  backend_.moe_dispatch(h, ids, dispatched, buffers_.expert_offsets, rows);
+  Activation routed = h;
+  if (h.fp8.data && read_fp8(w.expert_gate) && read_fp8(w.expert_up)) routed.dense.data = nullptr;
+  backend_.moe_dispatch(routed, ids, dispatched, buffers_.expert_offsets, rows);
   backend_.grouped_linear(w.expert_gate, dispatched, buffers_.expert_offsets, gate);
   backend_.grouped_linear(w.expert_up, dispatched, buffers_.expert_offsets, up);
   backend_.silu_mul(gate, up, expert_hidden);
