@@ -50,7 +50,7 @@ check "configure (dev)" cmake --preset dev
 check "build (dev)" cmake --build --preset dev -j "$jobs"
 check_tests "tests (dev)" ctest --preset dev -j "$jobs"
 if [ "$mode" != --quick ]; then
-  check "configure (asan)" cmake --preset asan -DDSV32_BUILD_CLI=OFF
+  check "configure (asan)" cmake --preset asan
   check "build (asan)" cmake --build --preset asan -j "$jobs"
   check_tests "tests (asan)" ctest --preset asan -j "$jobs"
 
@@ -76,7 +76,7 @@ if [ "$mode" != --quick ]; then
     skip "aarch64" "no cross compiler, or no qemu-aarch64-static"
   fi
   if [ "$mode" = --full ]; then
-    check "configure (tsan)" cmake --preset tsan -DDSV32_BUILD_CLI=OFF
+    check "configure (tsan)" cmake --preset tsan
     check "build (tsan)" cmake --build --preset tsan -j "$jobs"
     check_tests "tests (tsan)" ctest --preset tsan -j "$jobs"
     once "mutants" "${code[@]}" scripts -- scripts/mutants.sh --all

@@ -11,16 +11,26 @@ step "build (fuzz)" cmake --build --preset fuzz -j "$jobs"
 targets=$1
 [ "$1" != all ] || targets=$(cd tests/fuzz && ls ./*_fuzz.cc | sed 's,^\./,,; s,_fuzz\.cc$,,')
 mkdir -p build/fuzz/crashes
+workers=()
+
+# One target to its end; the line is printed whole, because several run side by side.
+fuzz_one() {
+  local target=$1 corpus=build/fuzz/corpus/$1 log=build/logs/fuzz_$1.log verdict=ok
+  mkdir -p "$corpus"
+  "build/fuzz/tests/fuzz/${target}_fuzz" -max_total_time="$2" -timeout=10 -rss_limit_mb=2048 \
+    -artifact_prefix="build/fuzz/crashes/$target-" "$corpus" "tests/fuzz/corpus/$target" >"$log" 2>&1 </dev/null || verdict=FAILED
+  say "== fuzz $target, $2 s ... $verdict ($(grep -c . "$log") lines in $log)"
+  [ $verdict = ok ] || { tail -n 40 "$log"; return 1; }
+}
+
 passed=0 failed=0
 for target in $targets; do
-  corpus=build/fuzz/corpus/$target
-  mkdir -p "$corpus" "tests/fuzz/corpus/$target"
-  if step "fuzz $target, $2 s" "build/fuzz/tests/fuzz/${target}_fuzz" -max_total_time="$2" -timeout=10 \
-      -rss_limit_mb=2048 -artifact_prefix="build/fuzz/crashes/$target-" "$corpus" "tests/fuzz/corpus/$target"; then
-    passed=$((passed + 1))
-  else
-    failed=$((failed + 1))
-  fi
+  while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do sleep 0.2; done
+  fuzz_one "$target" "$2" &
+  workers+=($!)
+done
+for worker in "${workers[@]}"; do
+  if wait "$worker"; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
 done
 say "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

@@ -1,4 +1,4 @@
-// Sessions: the state law on random schedules, forks, capacity, cancellation, misuse.
+// Sessions: forks, capacity, cancellation, misuse.
 #include "dsv32/session.h"
 
 #include <algorithm>
@@ -15,48 +15,11 @@
 #include <utility>
 #include <vector>
 
-#include "tests/conformance/messages.h"
+#include "tests/model/sessions.h"
 #include "tests/support/catch.h"
 
 namespace dsv32::test {
 namespace {
-
-using Tokens = std::vector<TokenId>;
-using Bits = std::vector<float>;
-
-std::string golden(const std::string& name) {
-  return std::string(DSV32_SOURCE_DIR) + "/tests/golden/model/" + name;
-}
-
-Model load(const std::string& name, Numerics numerics, std::size_t cache_tokens = 4096,
-           int batch = 96, int threads = 1) {
-  LoadOptions options;
-  options.numerics = numerics;
-  options.kv_cache_tokens = cache_tokens;
-  options.max_batch_tokens = batch;
-  options.backend.num_threads = threads;
-  return Model::load(golden(name), options);
-}
-
-Tokens random_tokens(conformance::Random& random, const Model& model, std::size_t n) {
-  Tokens tokens;
-  const auto vocab = static_cast<std::size_t>(model.config().vocab_size);
-  for (std::size_t i = 0; i < n; ++i) tokens.push_back(static_cast<TokenId>(random.below(vocab)));
-  return tokens;
-}
-
-Bits copy(std::span<const float> logits) { return {logits.begin(), logits.end()}; }
-bool equal(const Bits& x, std::span<const float> y) {
-  return x.size() == y.size() && std::memcmp(x.data(), y.data(), x.size() * sizeof(float)) == 0;
-}
-
-// Logits after each prefix, from a session that is fed one token at a time.
-std::vector<Bits> one_by_one(const Model& model, const Tokens& tokens) {
-  Session session(model);
-  std::vector<Bits> rows;
-  for (const TokenId token : tokens) rows.push_back(copy(session.append(token)));
-  return rows;
-}
 
 // A copy of an F32 checkpoint in which one weight of the first layer is another value.
 class BrokenWeight {
@@ -85,79 +48,6 @@ class BrokenWeight {
  private:
   std::filesystem::path path_;
 };
-
-// Sessions that append, truncate, fork, sync and interleave at random: after every step the logits
-// are those of the same tokens fed one by one.
-void check_schedules(const Model& model, const Model& other, std::uint64_t seed) {
-  conformance::Random random{seed};
-  const Tokens text = random_tokens(random, model, 150);  // well beyond index_topk
-  const std::vector<Bits> want = one_by_one(model, text);
-  std::vector<std::unique_ptr<Session>> sessions;
-  sessions.push_back(std::make_unique<Session>(model));
-  sessions.push_back(std::make_unique<Session>(other));
-  std::size_t compared = 0, wrong = 0;
-  for (int step = 0; step < 120; ++step) {
-    Session& session = *sessions[random.below(sessions.size())];
-    const std::size_t length = session.tokens().size();
-    switch (random.below(5)) {
-      case 0:
-        session.truncate(random.below(length + 1));
-        break;
-      case 1:
-        if (sessions.size() < 5) sessions.push_back(std::make_unique<Session>(session.fork()));
-        break;
-      case 2:
-        if (sessions.size() > 2) sessions.pop_back();
-        break;
-      case 3: {
-        const std::size_t to = 1 + random.below(text.size());
-        wrong += equal(want[to - 1], session.sync(std::span(text).first(to))) ? 0 : 1;
-        ++compared;
-        break;
-      }
-      default: {
-        if (length == text.size()) break;
-        const std::size_t n = 1 + random.below(std::min<std::size_t>(text.size() - length, 70));
-        const auto logits = session.append(std::span(text).subspan(length, n));
-        wrong += equal(want[length + n - 1], logits) ? 0 : 1;
-        ++compared;
-      }
-    }
-  }
-  CHECK(compared > 20);
-  CHECK(wrong == 0);
-}
-
-std::vector<std::string> kernel_sets() { return available_backends().front().kernel_sets; }
-
-Model load_with(const std::string& name, Numerics numerics, const std::string& kernels, int threads,
-                int batch) {
-  LoadOptions options;
-  options.numerics = numerics;
-  options.kv_cache_tokens = 4096;
-  options.max_batch_tokens = batch;
-  options.backend.num_threads = threads;
-  options.backend.kernel_set = kernels;
-  return Model::load(golden(name), options);
-}
-
-TEST_CASE("the state law holds on random schedules") {
-  std::uint64_t seed = 1;
-  for (const std::string& kernels : kernel_sets()) {
-    for (const char* name : {"fp8", "fp8-odd-scales", "bf16", "v3-dense"}) {
-      for (const Numerics numerics : {Numerics::native, Numerics::exact}) {
-        const Model one = load_with(name, numerics, kernels, 1, 96);
-        CHECK(one.kernel_set() == kernels);
-        INFO(kernels << ", " << name);
-        REQUIRE((one.config().index_topk == 0 || one.config().index_topk < 100));
-        for (const auto& [threads, batch] : {std::pair{2, 64}, {3, 17}, {8, 5}}) {
-          INFO("threads " << threads);
-          check_schedules(one, load_with(name, numerics, kernels, threads, batch), seed++);
-        }
-      }
-    }
-  }
-}
 
 // A value that is no number in the middle of a checkpoint: no hang, no index out of range, and the
 // logits say so, with every kernel set.
