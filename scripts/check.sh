@@ -25,9 +25,9 @@ check_tests() {
   if [ $rc -ne 0 ] && [ "$bad" -eq 0 ]; then failed=$((failed + 1)); fi
 }
 
-# once NAME PATHS -- COMMAND...: the check is fresh while no file under PATHS has changed.
+# once CHECK NAME PATHS -- COMMAND...: CHECK's outcome is fresh while no file under PATHS has changed.
 once() {
-  local name=$1 paths=() stamp key; shift
+  local how=$1 name=$2 paths=() stamp key; shift 2
   while [ "$1" != -- ]; do paths+=("$1"); shift; done; shift
   stamp=build/stamps/${name// /_}
   key=$( (find "${paths[@]}" -type f -print0 | sort -z | xargs -0 sha256sum; printf '%s\n' "$@") | sha256sum)
@@ -38,7 +38,7 @@ once() {
     return
   fi
   local before=$failed
-  check "$name" "$@"
+  "$how" "$name" "$@"
   [ "$failed" -gt "$before" ] || printf '%s' "$key" >"$stamp"
 }
 
@@ -50,28 +50,29 @@ check "configure (dev)" cmake --preset dev
 check "build (dev)" cmake --build --preset dev -j "$jobs"
 check_tests "tests (dev)" ctest --preset dev -j "$jobs"
 if [ "$mode" != --quick ]; then
+  code=(include lib kernels examples tests)
   check "configure (asan)" cmake --preset asan
   check "build (asan)" cmake --build --preset asan -j "$jobs"
-  check_tests "tests (asan)" ctest --preset asan -j "$jobs"
+  once check_tests "tests (asan)" "${code[@]}" CMakePresets.json -- ctest --preset asan -j "$jobs"
+  once check "163,840 positions" include lib kernels tests/model -- build/dev/tests/model_tests "[long]"
 
   # That every benchmark runs, not that it is fast.
   check "benchmarks" scripts/bench.sh --smoke
 
-  code=(include lib kernels examples tests)
   format=$(tool clang-format) tidy=$(tool clang-tidy)
   if [ -n "$format" ]; then check "format" scripts/lib/format.sh "$format"; else skip "format" "no clang-format"; fi
   if [ -n "$tidy" ]; then
-    once "tidy" include lib kernels .clang-tidy -- scripts/lib/tidy.sh "$tidy" "$jobs"
+    once check "tidy" include lib kernels .clang-tidy -- scripts/lib/tidy.sh "$tidy" "$jobs"
   else
     skip "tidy" "no clang-tidy"
   fi
   if [ -n "$(tool clang++)" ]; then
-    once "fuzz" "${code[@]}" -- scripts/fuzz.sh all 20
+    once check "fuzz" "${code[@]}" -- scripts/fuzz.sh all 20
   else
     skip "fuzz" "no clang++"
   fi
   if scripts/aarch64.sh --probe >build/logs/aarch64_probe.log 2>&1; then
-    once "aarch64" include lib kernels tests/kernels tests/support cmake scripts/aarch64.sh -- scripts/aarch64.sh
+    once check "aarch64" include lib kernels tests/kernels tests/support cmake scripts/aarch64.sh -- scripts/aarch64.sh
   else
     skip "aarch64" "no cross compiler, or no qemu-aarch64-static"
   fi
@@ -79,9 +80,9 @@ if [ "$mode" != --quick ]; then
     check "configure (tsan)" cmake --preset tsan
     check "build (tsan)" cmake --build --preset tsan -j "$jobs"
     check_tests "tests (tsan)" ctest --preset tsan -j "$jobs"
-    once "mutants" "${code[@]}" scripts -- scripts/mutants.sh --all
+    once check "mutants" "${code[@]}" scripts -- scripts/mutants.sh --all
   else
-    once "mutants" "${code[@]}" scripts -- scripts/mutants.sh --draw 10
+    once check "mutants" "${code[@]}" scripts -- scripts/mutants.sh --draw 10
   fi
 fi
 [ "$skipped" -eq 0 ] || say "$skipped skipped (reasons above and in build/logs)"

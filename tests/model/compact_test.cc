@@ -14,6 +14,7 @@
 #include "lib/base/floats.h"
 #include "lib/base/tensor.h"
 #include "tests/conformance/conformance.h"
+#include "tests/model/sessions.h"
 #include "tests/support/catch.h"
 #include "tests/support/checkpoint_files.h"
 
@@ -151,8 +152,6 @@ std::vector<float> logits_of(const Model& model, std::size_t step) {
   }
   return last;
 }
-
-std::vector<std::string> kernel_sets() { return available_backends().front().kernel_sets; }
 
 constexpr Format kFormats[] = {{8, 128}, {4, 64}, {4, 128}};
 

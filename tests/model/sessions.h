@@ -1,5 +1,6 @@
 // What the tests of sessions share: golden checkpoints, random tokens, logits as bits.
-#pragma once
+#ifndef DSV32_TESTS_MODEL_SESSIONS_H_
+#define DSV32_TESTS_MODEL_SESSIONS_H_
 
 #include <cstring>
 #include <span>
@@ -52,3 +53,5 @@ inline std::vector<Bits> one_by_one(const Model& model, const Tokens& tokens) {
 inline std::vector<std::string> kernel_sets() { return available_backends().front().kernel_sets; }
 
 }  // namespace dsv32::test
+
+#endif  // DSV32_TESTS_MODEL_SESSIONS_H_
