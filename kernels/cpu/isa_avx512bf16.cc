@@ -21,6 +21,7 @@ constexpr int kTileRows = 4, kTileTokens = 4;
 #include "kernels/cpu/pack-bf16-inl.h"
 #include "kernels/cpu/gemv-bf16-inl.h"
 #include "kernels/cpu/gemm-bf16-inl.h"
+#include "kernels/cpu/records-bf16-inl.h"
 #include "kernels/cpu/mla-bf16-inl.h"
 #include "kernels/cpu/mla-project-bf16-inl.h"
 #include "kernels/cpu/indexer-bf16-inl.h"

@@ -11,8 +11,6 @@
 
 constexpr int kHeadBlock = 64;  // heads whose queries are interleaved: four registers of 16
 constexpr int kKeyTile = 6;     // keys of a tile of scores
-constexpr int kHeadTile = 6;    // heads of a tile of values
-constexpr int kColumns = 64;    // columns of a block of values: four registers of 16
 
 static int round_up_16(int n) { return (n + 15) / 16 * 16; }
 
@@ -43,45 +41,6 @@ static MlaScratch mla_scratch(const SparseMlaParams& p) {
   return s;
 }
 
-// 64 BF16 columns in the order of decode_codes, and back.
-static inline void to_decoded(__m512i a, __m512i b, __m512i* first, __m512i* second) {
-  const __m512i even = _mm512_setr_epi64(0, 1, 4, 5, 8, 9, 12, 13);
-  const __m512i odd = _mm512_setr_epi64(2, 3, 6, 7, 10, 11, 14, 15);
-  *first = _mm512_permutex2var_epi64(a, even, b);
-  *second = _mm512_permutex2var_epi64(a, odd, b);
-}
-static inline void from_decoded(__m512i first, __m512i second, __m512i* a, __m512i* b) {
-  const __m512i low = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11);
-  const __m512i high = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
-  *a = _mm512_permutex2var_epi64(first, low, second);
-  *b = _mm512_permutex2var_epi64(first, high, second);
-}
-
-// BF16 columns next to those of another row: 16 dwords (a, b) of columns 0 to 3 of each lane of
-// 128 bits, then of columns 4 to 7. With zeros for `a` they are b's columns as f32.
-static inline void split_columns(__m512i a, __m512i b, __m512i* low, __m512i* high) {
-  *low = _mm512_unpacklo_epi16(a, b);
-  *high = _mm512_unpackhi_epi16(a, b);
-}
-static inline __m512i join_columns(__m512 low, __m512 high) {
-  const auto both = reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low));
-  return _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7), both);
-}
-
-// Lanes of (a, b) as BF16, and back.
-static inline __m512i pair_bf16(__m512 a, __m512 b) {
-  const auto half = [](__m512 x) {
-    return _mm512_cvtepu16_epi32(reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(x)));
-  };
-  return _mm512_or_si512(half(a), _mm512_slli_epi32(half(b), 16));
-}
-static inline __m512 even_columns(__m512i pairs) {
-  return _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16));
-}
-static inline __m512 odd_columns(__m512i pairs) {
-  return _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32(-65536)));
-}
-
 // One token's queries of heads [first_head, last_head).
 static void pack_queries(const SparseMlaParams& p, std::int64_t token, std::uint32_t* out) {
   const int latent = p.layout.latent, width = latent + p.layout.rope, pairs = width / 2;
@@ -110,85 +69,6 @@ static void pack_queries(const SparseMlaParams& p, std::int64_t token, std::uint
       to[i * wide] = pair;
     }
   }
-}
-
-// 32 BF16 values times a scale, rounded.
-static inline __m512i scale_columns(__m512i x, __m512 scale) {
-  __m512i low, high;
-  split_columns(_mm512_setzero_si512(), x, &low, &high);
-  return join_columns(_mm512_mul_ps(_mm512_castsi512_ps(low), scale),
-                      _mm512_mul_ps(_mm512_castsi512_ps(high), scale));
-}
-
-// 64 codes times a scale, rounded to BF16.
-static inline void dequantise_codes(__m512i codes, float scale, const Lut& unit, __m512i* first,
-                                    __m512i* second) {
-  decode_codes(codes, unit, first, second);
-  *first = scale_columns(*first, _mm512_set1_ps(scale));
-  *second = scale_columns(*second, _mm512_set1_ps(scale));
-}
-
-static bool is_table_scale(float scale) {
-  const std::uint32_t bits = float_bits(scale);
-  const int exponent = static_cast<int>(bits >> 23) - 127;  // a sign makes it large
-  return bits == 0 ||
-         ((bits & 0x7FFFFFu) == 0 && exponent >= -kMaxExponent && exponent <= kMaxExponent);
-}
-
-// 64 columns of a record from `c` on, in the order of decode_codes.
-static inline void load_columns(const CacheLayout& layout, const std::byte* rec, int c,
-                                __m512i* first, __m512i* second) {
-  if (layout.format != CacheLayout::Format::fp8) {
-    to_decoded(_mm512_loadu_si512(rec + 2 * c), _mm512_loadu_si512(rec + 2 * c + 64), first,
-               second);
-    return;
-  }
-  const float scale = load_f32(rec + layout.latent + c / kBlock * 4);
-  const __m512i codes = _mm512_loadu_si512(rec + c);
-  if (is_table_scale(scale)) {
-    decode_codes(codes, load_lut(code_table(scale)), first, second);
-  } else {
-    dequantise_codes(codes, scale, load_lut(code_table(1.0f)), first, second);
-  }
-}
-
-static inline void copy_rope(const CacheLayout& layout, const std::byte* rec, std::uint32_t* key) {
-  std::memcpy(key + layout.latent / 2,
-              rec + layout.latent * layout.value_bytes() + 4 * layout.scales(),
-              static_cast<std::size_t>(layout.rope) * 2);
-}
-
-// A record as a key row and as a row of f32 values.
-static void unpack_record(const CacheLayout& layout, const std::byte* rec, std::uint32_t* key,
-                          std::uint32_t* values) {
-  const __m512i zero = _mm512_setzero_si512();
-  for (int c = 0; c < layout.latent; c += kColumns) {
-    __m512i x[2], out[4];
-    load_columns(layout, rec, c, x, x + 1);
-    split_columns(zero, x[0], out, out + 1);
-    split_columns(zero, x[1], out + 2, out + 3);
-    for (int i = 0; i < 2; ++i) _mm512_storeu_si512(key + c / 2 + 16 * i, x[i]);
-    for (int i = 0; i < 4; ++i) _mm512_storeu_si512(values + c * kGroup + 16 * i, out[i]);
-  }
-  copy_rope(layout, rec, key);
-}
-
-// Two records as key rows and as a row of pairs of values; the second may be absent.
-static void unpack_pair(const CacheLayout& layout, const std::byte* a, const std::byte* b,
-                        std::uint32_t* key, std::uint32_t* values) {
-  const int pairs = (layout.latent + layout.rope) / 2;
-  for (int c = 0; c < layout.latent; c += kColumns) {
-    __m512i x[2], y[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()}, out[4];
-    load_columns(layout, a, c, x, x + 1);
-    if (b != nullptr) load_columns(layout, b, c, y, y + 1);
-    split_columns(x[0], y[0], out, out + 1);
-    split_columns(x[1], y[1], out + 2, out + 3);
-    for (int i = 0; i < 2; ++i) _mm512_storeu_si512(key + c / 2 + 16 * i, x[i]);
-    for (int i = 0; i < 2; ++i) _mm512_storeu_si512(key + pairs + c / 2 + 16 * i, y[i]);
-    for (int i = 0; i < 4; ++i) _mm512_storeu_si512(values + c * (kGroup / 2) + 16 * i, out[i]);
-  }
-  copy_rope(layout, a, key);
-  if (b != nullptr) copy_rope(layout, b, key + pairs);
 }
 
 // Scores of R keys and 16 W heads.
@@ -331,12 +211,21 @@ static void value_tile(const float* weights, const std::uint32_t* values, int n,
   }
 }
 
+// Values of `n` entries of a list, for all heads. Between the tiles it asks for the records of the
+// `ahead` entries behind them.
 template <bool Bf16>
-static void value_group(const SparseMlaParams& p, const MlaScratch& s, int n, int heads) {
+static void value_group(const SparseMlaParams& p, const MlaScratch& s, const std::int32_t* list,
+                        int n, int ahead) {
+  const int heads = round_up_16(p.last_head - p.first_head);
   const int blocks = p.layout.latent / kColumns, steps = Bf16 ? (n + 1) / 2 : n;
+  const int share = (ahead * 16 + blocks * heads - 1) / (blocks * heads);
+  const std::int32_t *next = list + n, *end = next + ahead;
   for (int b = 0; b < blocks; ++b) {
     const std::uint32_t* values = s.values + b * kColumns * (Bf16 ? kGroup / 2 : kGroup);
     for (int h = 0; h < heads; h += 16) {
+      for (int i = 0; i < share && next < end; ++i, ++next) {
+        prefetch_record(p.layout, p.latent + std::int64_t{*next} * p.layout.latent_record());
+      }
       const float* weights = s.weights + h * kGroup;
       float* out = s.out + (static_cast<std::int64_t>(b) * heads + h) * kColumns;
       value_tile<Bf16, 6>(weights, values, steps, s.keep + h, out);
@@ -368,12 +257,6 @@ static void store_out(const SparseMlaParams& p, const MlaScratch& s, std::int64_
   }
 }
 
-static void prefetch_record(const CacheLayout& layout, const std::byte* rec) {
-  for (int i = 0; i < layout.latent_record(); i += 64) {
-    _mm_prefetch(reinterpret_cast<const char*>(rec) + i, _MM_HINT_T1);
-  }
-}
-
 // One token's attention over its list, unnormalised.
 template <bool Bf16>
 static void attend_list(const SparseMlaParams& p, const MlaScratch& s, const std::int32_t* list) {
@@ -384,23 +267,24 @@ static void attend_list(const SparseMlaParams& p, const MlaScratch& s, const std
   const auto record = [&](std::int32_t slot) {
     return p.latent + std::int64_t{slot} * layout.latent_record();
   };
-  const auto listed = [&](int i) { return i < p.top_k && list[i] >= 0; };
-  for (int first = 0; listed(first); first += kGroup) {
-    int n = 0;
-    for (; n < kGroup && listed(first + n); ++n) {
-      const int i = first + n, ahead = i + kGroup / 4;
-      if (listed(ahead)) prefetch_record(layout, record(list[ahead]));
-      std::uint32_t* key = s.keys + n * pairs;
-      if (!Bf16) {
-        unpack_record(layout, record(list[i]), key, s.values + n * kColumns);
-      } else if (n % 2 == 0) {
-        unpack_pair(layout, record(list[i]), listed(i + 1) ? record(list[i + 1]) : nullptr, key,
-                    s.values + n / 2 * kColumns);
+  int count = 0;
+  while (count < p.top_k && list[count] >= 0) ++count;
+  for (int i = 0; i < kGroup / 4 && i < count; ++i) prefetch_record(layout, record(list[i]));
+  for (int first = 0; first < count; first += kGroup) {
+    const int left = count - first, n = left < kGroup ? left : kGroup;
+    const std::int32_t* group = list + first;
+    for (int i = 0; i < n; i += Bf16 ? 2 : 1) {
+      std::uint32_t* key = s.keys + i * pairs;
+      if (Bf16) {
+        unpack_pair(layout, record(group[i]), i + 1 < n ? record(group[i + 1]) : nullptr, key,
+                    s.values + i / 2 * kColumns);
+      } else {
+        unpack_record(layout, record(group[i]), key, s.values + i * kColumns);
       }
     }
     score_group(s, n, heads, pairs);
     for (int h = 0; h < heads; h += 16) softmax_step<Bf16>(s, n, h, factor);
-    value_group<Bf16>(p, s, n, heads);
+    value_group<Bf16>(p, s, group, n, left - n < kGroup ? left - n : kGroup);
   }
 }
 

@@ -1,4 +1,4 @@
-// How each weight type becomes BF16 in registers: for gemm-bf16-inl.h and mla-bf16-inl.h.
+// How each weight type becomes BF16 in registers: for gemm-bf16-inl.h and records-bf16-inl.h.
 
 // BF16 of every e4m3 magnitude times 2^k: 128 low bytes, then 128 high bytes.
 struct alignas(64) CodeTable {
