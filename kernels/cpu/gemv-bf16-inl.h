@@ -1,111 +1,250 @@
 // Up to kDirectRows rows of x against weights that become BF16 in registers: decode is a race
 // against memory. The order of sums is that of pack-bf16-inl.h.
+//
+// A tile is R rows of weights times all rows of x: R chains of sums for each row of x hide the
+// latency of VDPBF16PS, and a line of x is loaded once for R rows. (Measured on Zen 4: from L2, two
+// rows give 33 GB/s with one row of x, four rows 42; DRAM gives 30.) Neighbouring rows lie one
+// behind the other, so what tiles to come need is fetched from its first byte to its last: one long
+// stream, or two where the rows of a tile come from two halves of the matrix.
 
-constexpr int kDirectRows = 6;  // rows of x
-constexpr int kDirectTile = 2;  // rows of weights at a time
-// Bytes ahead of a row's reading, into L2: measured 96 % of DRAM on Zen 4 with two streams, 60 %
-// with four streams into L1.
-constexpr int kPrefetch = 8192;
+constexpr int kDirectRows = 8;  // rows of x
 
-// R rows of weights against M rows of x, straight from memory.
-template <class W, int R, int M, bool Whole>
-static inline void direct_block(const LinearParams& p, const std::byte* const at[R],
-                                const ScaleRow scales[R], int k, int n, __m512 sum[R][M]) {
-  const std::int64_t offset = std::int64_t{k} * W::kBytes / kBlock;
-#pragma GCC unroll 8
-  for (int r = 0; r < R; ++r) {
-    const Lut lut = W::lut(scales[r], k / kBlock);
-#pragma GCC unroll 4
-    for (int line = 0; line < W::kBytes; line += 64) {
-      _mm_prefetch(reinterpret_cast<const char*>(at[r] + offset) + kPrefetch + line, _MM_HINT_T1);
-    }
-    __m512i w[4];
-    W::template decode<Whole>(at[r] + offset, n, lut, w);
-#pragma GCC unroll 8
-    for (int m = 0; m < M; ++m) {
-      const std::byte* x = packed_x(p, m, k);
-      __m512 part = W::kBlockwise ? _mm512_setzero_ps() : sum[r][m];
-#pragma GCC unroll 4
-      for (int i = 0; i < 4; ++i) part = dp(part, w[i], _mm512_loadu_si512(x + 64 * i));
-      sum[r][m] =
-          W::kBlockwise ? _mm512_fmadd_ps(part, multiplier(p, scales[r], m, k), sum[r][m]) : part;
+// One row of x is a pure race against memory, which likes two streams best (Zen 4, of DRAM's rate:
+// one 90 %, two 100 %). With more, what neighbours share counts: tables and lines of x.
+template <int M>
+constexpr int kDirectStreams = M == 1 ? 2 : 1;
+
+// Bytes of each stream from what is read to what is fetched. Into L2: L1 has no room (60 %).
+constexpr int kPrefetch = 16384;
+
+// Rows of weights of a tile; sums, and fresh chains if blockwise, stay in registers.
+template <class W, int M>
+constexpr int kDirectTile = W::kBlockwise ? (M <= 2   ? 4
+                                             : M <= 4 ? 2
+                                                      : 1)
+                            : M <= 4      ? 4
+                            : M <= 6      ? 3
+                                          : 2;
+
+// R rows of weights times M rows of x, in S streams: neighbours from `row` on, then from row + step
+// on, ... Only rows of one stream may share scales. `Halves`: two groups of scales in a block.
+template <class Weights, int R, int M, int S, bool Halves>
+struct Tile {
+  using W = Weights;
+  static constexpr int kRows = R, kTokens = M, kStreams = S;
+  static constexpr bool kHalves = Halves;
+  static constexpr bool kShared = !W::kRowScales && S == 1;
+  static constexpr int kScales = kShared ? 1 : R;
+  static constexpr int kFactors = W::kRowScales ? 1 : M;  // int8 and int4 meet x without scales
+  static constexpr int kGroups = kBf16Chunk / 64;
+
+  const std::byte* at[R];
+  const std::byte* next[S];  // of each stream, to be fetched
+  ScaleRow scales[kScales];
+  std::int64_t x_stride;  // bytes
+  // What the blocks of a chunk are multiplied by. Loads of 16 may begin at any.
+  alignas(64) float multipliers[W::kBlockwise ? kScales : 1][kFactors][kGroups + 16];
+};
+
+// Scales [first, first + n) of a row; zeros behind.
+static inline __m512 load_scales(const ScaleRow& row, int first, int n) {
+  const __mmask16 some = static_cast<__mmask16>(first_bytes(n < 16 ? n : 16));
+  if (row.type == ScaleType::f32) return _mm512_maskz_loadu_ps(some, row.first + 4 * first);
+  if (row.type == ScaleType::f16) {
+    return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(some, row.first + 2 * first));
+  }
+  alignas(64) float value[16] = {};
+  for (int i = 0; i < 16 && i < n; ++i) value[i] = row.at(first + i);
+  return _mm512_load_ps(value);
+}
+
+template <class T>
+static inline void find_multipliers(const LinearParams& p, int chunk, int n, T* tile) {
+  const int blocks = (p.cols + kBlock - 1) / kBlock;
+  const int first = chunk / p.w.scale_cols, count = (n + p.w.scale_cols - 1) / p.w.scale_cols;
+  for (int r = 0; r < T::kScales; ++r) {
+    for (int j = 0; j < count; j += 16) {
+      const __m512 w = load_scales(tile->scales[r], first + j, count - j);
+      for (int m = 0; m < T::kFactors; ++m) {
+        __m512 value = w;
+        if (p.x_scale) {
+          const auto* line = reinterpret_cast<const std::byte*>(p.x_scale + m * blocks);
+          value = _mm512_mul_ps(w, load_scales({line, ScaleType::f32}, first + j, count - j));
+        }
+        _mm512_store_ps(tile->multipliers[r][m] + j, value);
+      }
     }
   }
 }
 
-template <class W, int R, int M>
-static void direct_rows(const LinearParams& p, std::int64_t row, std::int64_t step) {
-  float total[R][M];
-  const std::byte* at[R];
-  ScaleRow scales[R];
-  for (int r = 0; r < R; ++r) {
-    at[r] = W::at(p.w, row + r * step, 0);
-    scales[r] = scale_row(p.w, row + r * step);
+template <class T>
+static inline __m512 block_multiplier(const T& tile, int r, int m, int block) {
+  const float* line = tile.multipliers[T::kShared ? 0 : r][T::kFactors == 1 ? 0 : m];
+  if (!T::kHalves) return _mm512_set1_ps(line[block]);
+  const __m512i order = _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
+  return _mm512_permutexvar_ps(order, _mm512_loadu_ps(line + 2 * block));
+}
+
+template <class T, bool Whole, int Half>
+static inline void direct_half(const T& tile, std::int64_t offset, int n, const Lut* lut,
+                               const std::byte* x, __m512 sum[T::kRows][T::kTokens]) {
+  __m512i w[T::kRows][2];
+#pragma GCC unroll 8
+  for (int r = 0; r < T::kRows; ++r) {
+    T::W::template half<Whole, Half>(tile.at[r] + offset, n, lut[T::kShared ? 0 : r], w[r]);
   }
+#pragma GCC unroll 8
+  for (int m = 0; m < T::kTokens; ++m) {
+    const std::byte* at = x + m * tile.x_stride + 128 * Half;
+    const __m512i first = _mm512_loadu_si512(at), second = _mm512_loadu_si512(at + 64);
+#pragma GCC unroll 8
+    for (int r = 0; r < T::kRows; ++r) {
+      sum[r][m] = dp(dp(sum[r][m], w[r][0], first), w[r][1], second);
+    }
+  }
+}
+
+// Block `block` of a chunk, of which n columns exist.
+template <class T, bool Whole>
+static inline void direct_block(const T& tile, std::int64_t offset, int n, const std::byte* x,
+                                int block, __m512 sum[T::kRows][T::kTokens]) {
+  using W = typename T::W;
+  Lut lut[T::kScales];
+#pragma GCC unroll 8
+  for (int r = 0; r < T::kScales; ++r) {
+    lut[r] = W::lut(tile.scales[r], static_cast<int>(offset / W::kBytes));
+  }
+  if (!W::kBlockwise) {
+    direct_half<T, Whole, 0>(tile, offset, n, lut, x, sum);
+    direct_half<T, Whole, 1>(tile, offset, n, lut, x, sum);
+    return;
+  }
+  __m512 part[T::kRows][T::kTokens];
+#pragma GCC unroll 8
+  for (int r = 0; r < T::kRows; ++r) {
+#pragma GCC unroll 8
+    for (int m = 0; m < T::kTokens; ++m) part[r][m] = _mm512_setzero_ps();
+  }
+  direct_half<T, Whole, 0>(tile, offset, n, lut, x, part);
+  direct_half<T, Whole, 1>(tile, offset, n, lut, x, part);
+#pragma GCC unroll 8
+  for (int m = 0; m < T::kTokens; ++m) {
+#pragma GCC unroll 8
+    for (int r = 0; r < T::kRows; ++r) {
+      sum[r][m] = _mm512_fmadd_ps(part[r][m], block_multiplier(tile, r, m, block), sum[r][m]);
+    }
+  }
+}
+
+// Folds `count` sums, eight at a time where that pays, and adds them to total.
+template <int Count>
+static inline void add_folded(const __m512* sum, bool first, float* total) {
+  constexpr int kEights = Count / 8 * 8;
+#pragma GCC unroll 8
+  for (int i = 0; i < kEights; i += 8) {
+    const __m256 part = fold8(sum + i);
+    _mm256_storeu_ps(total + i, first ? part : _mm256_add_ps(_mm256_loadu_ps(total + i), part));
+  }
+#pragma GCC unroll 8
+  for (int i = kEights; i < Count; ++i) {
+    const float part = fold(Lanes{sum[i]});
+    total[i] = first ? part : total[i] + part;
+  }
+}
+
+template <class T>
+static inline void fetch_next(T* tile) {
+  constexpr int kBytes = T::kRows / T::kStreams * T::W::kBytes;
+#pragma GCC unroll 4
+  for (int s = 0; s < T::kStreams; ++s) {
+#pragma GCC unroll 16
+    for (int line = 0; line < kBytes; line += 64) {
+      _mm_prefetch(reinterpret_cast<const char*>(tile->next[s]) + line, _MM_HINT_T1);
+    }
+    tile->next[s] += kBytes;
+  }
+}
+
+// Rows `row`, ... of weights (Tile); `ahead` rows further lies what to fetch.
+template <class T>
+static void direct_tile(const LinearParams& p, std::int64_t row, std::int64_t step,
+                        std::int64_t ahead) {
+  using W = typename T::W;
+  constexpr int R = T::kRows, M = T::kTokens, kNeighbours = R / T::kStreams;
+  T tile;
+  float total[R * M];
+  const auto row_of = [&](int r) { return row + r % kNeighbours + r / kNeighbours * step; };
+  tile.x_stride = packed_row_bytes(p.cols);
+  for (int r = 0; r < R; ++r) tile.at[r] = W::at(p.w, row_of(r), 0);
+  for (int s = 0; s < T::kStreams; ++s) tile.next[s] = W::at(p.w, row + s * step + ahead, 0);
+  for (int r = 0; r < T::kScales; ++r) tile.scales[r] = scale_row(p.w, row_of(r));
   for (int chunk = 0; chunk < p.cols; chunk += kBf16Chunk) {
-    const int end = p.cols - chunk < kBf16Chunk ? p.cols : chunk + kBf16Chunk;
+    const int n = p.cols - chunk < kBf16Chunk ? p.cols - chunk : kBf16Chunk;
+    if (W::kBlockwise) find_multipliers(p, chunk, n, &tile);
     __m512 sum[R][M];
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 8
       for (int m = 0; m < M; ++m) sum[r][m] = _mm512_setzero_ps();
     }
-    int k = chunk;
-    for (; k + kBlock <= end; k += kBlock) {
-      direct_block<W, R, M, true>(p, at, scales, k, kBlock, sum);
+    const std::byte* x = packed_x(p, 0, chunk);
+    std::int64_t offset = std::int64_t{chunk} * W::kBytes / kBlock;
+    int block = 0;
+    for (; (block + 1) * kBlock <= n; ++block, offset += W::kBytes, x += 2 * kBlock) {
+      fetch_next(&tile);
+      direct_block<T, true>(tile, offset, kBlock, x, block, sum);
     }
-    if (k < end) direct_block<W, R, M, false>(p, at, scales, k, end - k, sum);
-#pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 8
-      for (int m = 0; m < M; ++m) {
-        const float part = fold(Lanes{sum[r][m]});
-        total[r][m] = chunk == 0 ? part : total[r][m] + part;
-      }
+    if (block * kBlock < n) {
+      direct_block<T, false>(tile, offset, n - block * kBlock, x, block, sum);
     }
+    add_folded<R * M>(&sum[0][0], chunk == 0, total);
   }
   for (int r = 0; r < R; ++r) {
     for (int m = 0; m < M; ++m) {
-      store_value(p.out, p.type, m * p.out_stride + row + r * step, total[r][m]);
+      store_value(p.out, p.type, m * p.out_stride + row_of(r), total[r * M + m]);
     }
   }
 }
 
-// As many long streams as a tile has rows: memory likes a few of them best.
-template <class W, int M>
+// A tile's rows share their scales if the type's do.
+template <class W, int M, bool Halves>
 static void linear_direct(const LinearParams& p) {
-  const std::int64_t step = (p.last - p.first) / kDirectTile;
-  for (std::int64_t i = 0; i < step; ++i) {
-    direct_rows<W, kDirectTile, M>(p, p.first + i, step);
+  constexpr int kStreams = kDirectStreams<M>, kRows = kDirectTile<W, M>,
+                kNeighbours = kRows / kStreams;
+  const std::int64_t bytes = W::at(p.w, kNeighbours, 0) - W::at(p.w, 0, 0);
+  const std::int64_t ahead = (kPrefetch + bytes - 1) / bytes * kNeighbours;
+  const std::int64_t step = (p.last - p.first) / kStreams / kNeighbours * kNeighbours;
+  std::int64_t row = p.first;
+  for (std::int64_t most = row + step; row < most;) {
+    const std::int64_t next = kStreams > 1 ? most : row / kBlock * kBlock + kBlock;
+    const std::int64_t end = next < most ? next : most;
+    for (; row + kNeighbours <= end; row += kNeighbours) {
+      // Nothing behind the last row is ours: fetch what is there already.
+      const bool inside = row + ahead + kNeighbours <= most;
+      direct_tile<Tile<W, kRows, M, kStreams, Halves>>(p, row, step, inside ? ahead : 0);
+    }
+    for (; row < end; ++row) direct_tile<Tile<W, 1, M, 1, Halves>>(p, row, 0, 0);
   }
-  for (std::int64_t row = p.first + step * kDirectTile; row < p.last; ++row) {
-    direct_rows<W, 1, M>(p, row, 1);
+  for (row = p.first + kStreams * step; row < p.last; ++row) {
+    direct_tile<Tile<W, 1, M, 1, Halves>>(p, row, 0, 0);
   }
 }
 
-// Whether p had few enough rows.
-template <class W>
-static bool linear_few(const LinearParams& p) {
-  switch (p.num_rows) {
-    case 1:
-      linear_direct<W, 1>(p);
-      return true;
-    case 2:
-      linear_direct<W, 2>(p);
-      return true;
-    case 3:
-      linear_direct<W, 3>(p);
-      return true;
-    case 4:
-      linear_direct<W, 4>(p);
-      return true;
-    case 5:
-      linear_direct<W, 5>(p);
-      return true;
-    case kDirectRows:
-      linear_direct<W, kDirectRows>(p);
-      return true;
-    default:
-      return false;
+template <class W, int M>
+static void linear_groups(const LinearParams& p) {
+  if constexpr (W::kRowScales) {
+    if (p.w.scale_cols != kBlock) return linear_direct<W, M, true>(p);
   }
+  linear_direct<W, M, false>(p);
+}
+
+// Whether p had few enough rows.
+template <class W, int M = 1>
+static bool linear_few(const LinearParams& p) {
+  if (p.num_rows == M) {
+    linear_groups<W, M>(p);
+    return true;
+  }
+  if constexpr (M < kDirectRows) return linear_few<W, M + 1>(p);
+  return false;
 }

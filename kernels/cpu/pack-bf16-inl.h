@@ -53,14 +53,16 @@ static void pack_bf16(const PackParams& p) {
     for (int k = 0; k < p.cols; k += kBlock, out += 2 * kBlock) {
       __m512i v[4];
       load_x_block(p, m, k, v);
-      if (p.w_type == ValueType::int4) {  // all even columns, then all odd ones
+      if (p.w_type == ValueType::int4) {  // columns 4i, then 4i + 1, 4i + 2, 4i + 3
         const __m512i e0 = _mm512_permutex2var_epi16(v[0], even, v[1]);
         const __m512i e1 = _mm512_permutex2var_epi16(v[2], even, v[3]);
         const __m512i o0 = _mm512_permutex2var_epi16(v[0], odd, v[1]);
         const __m512i o1 = _mm512_permutex2var_epi16(v[2], odd, v[3]);
-        v[0] = e0, v[1] = e1, v[2] = o0, v[3] = o1;
-      }
-      if (p.w_type != ValueType::bf16) {
+        v[0] = _mm512_permutex2var_epi16(e0, even, e1);
+        v[1] = _mm512_permutex2var_epi16(o0, even, o1);
+        v[2] = _mm512_permutex2var_epi16(e0, odd, e1);
+        v[3] = _mm512_permutex2var_epi16(o0, odd, o1);
+      } else if (p.w_type != ValueType::bf16) {
         for (int i = 0; i < 4; i += 2) {
           const __m512i a = _mm512_permutex2var_epi16(v[i], first, v[i + 1]);
           v[i + 1] = _mm512_permutex2var_epi16(v[i], second, v[i + 1]);
@@ -89,4 +91,24 @@ static inline __m512 multiplier(const LinearParams& p, const ScaleRow& scales, s
   const float a = scales.at(k / 64) * x_scale;  // as Int4Weights lays the lanes
   const float b = k + 64 < p.cols ? scales.at(k / 64 + 1) * x_scale : 0.0f;
   return _mm512_mask_mov_ps(_mm512_set1_ps(a), 0xFF00, _mm512_set1_ps(b));
+}
+
+// Tree of `fold` over eight registers at once. Inline, or they would pass through memory.
+[[gnu::always_inline]] static inline __m256 fold8(const __m512* v) {
+  __m512 half[4], quarter[2];
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {  // 256 + 256 of v[2i], then of v[2i + 1]
+    half[i] = _mm512_add_ps(_mm512_shuffle_f32x4(v[2 * i], v[2 * i + 1], 0x44),
+                            _mm512_shuffle_f32x4(v[2 * i], v[2 * i + 1], 0xEE));
+  }
+#pragma GCC unroll 2
+  for (int i = 0; i < 2; ++i) {  // 128 + 128: one group of 128 bits for each of four
+    quarter[i] = _mm512_add_ps(_mm512_shuffle_f32x4(half[2 * i], half[2 * i + 1], 0x88),
+                               _mm512_shuffle_f32x4(half[2 * i], half[2 * i + 1], 0xDD));
+  }
+  const __m512 pairs = _mm512_add_ps(_mm512_shuffle_ps(quarter[0], quarter[1], 0x44),
+                                     _mm512_shuffle_ps(quarter[0], quarter[1], 0xEE));
+  const __m512 sums = _mm512_add_ps(pairs, _mm512_shuffle_ps(pairs, pairs, 0xB1));
+  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 2, 6, 10, 14, 0, 0, 0, 0, 0, 0, 0, 0);
+  return _mm512_castps512_ps256(_mm512_permutexvar_ps(order, sums));
 }

@@ -1,4 +1,4 @@
-// How each weight type becomes BF16 in registers: for gemm-bf16-inl.h and records-bf16-inl.h.
+// How each weight type becomes BF16 in registers: for gemm-bf16-inl.h and mla-bf16-inl.h.
 
 // BF16 of every e4m3 magnitude times 2^k: 128 low bytes, then 128 high bytes.
 struct alignas(64) CodeTable {
@@ -95,35 +95,42 @@ static inline void decode_codes(__m512i codes, const Lut& t, __m512i* a, __m512i
 namespace {  // members of a class are weak symbols elsewhere
 
 // How rows of one weight type become blocks of 128 BF16 values in four registers, in the order in
-// which pack() lays x out for that type. `n` columns exist; the rest are zeros.
+// which pack() lays x out for that type. `n` columns exist; the rest are zeros, or meet zeros of x.
+// `half` gives two of the four.
 struct Bf16Weights {
-  static constexpr bool kBlockwise = false;
-  static constexpr bool kRowScales = false;  // each row has its own
+  static constexpr bool kBlockwise = false, kRowScales = false;
   static inline Lut lut(const ScaleRow&, int) { return Lut{}; }
   static inline const std::byte* at(const Matrix& w, std::int64_t row, int k) {
     return w.data + 2 * (row * w.stride + k);
   }
   static constexpr int kBytes = 256;  // of a block
+  template <bool Whole, int Half>
+  static inline void half(const std::byte* p, int n, const Lut&, __m512i* v) {
+    v[0] = load_bytes<Whole>(p + 128 * Half, 2 * n - 128 * Half);
+    v[1] = load_bytes<Whole>(p + 128 * Half + 64, 2 * n - 128 * Half - 64);
+  }
   template <bool Whole>
-  static inline void decode(const std::byte* p, int n, const Lut&, __m512i* v) {
-    for (int i = 0; i < 4; ++i) {
-      v[i] = load_bytes<Whole>(p + 64 * i, 2 * n - 64 * i);
-    }
+  static inline void decode(const std::byte* p, int n, const Lut& t, __m512i* v) {
+    half<Whole, 0>(p, n, t, v);
+    half<Whole, 1>(p, n, t, v + 2);
   }
 };
 
 struct Fp8Pow2Weights {
-  static constexpr bool kBlockwise = false;
-  static constexpr bool kRowScales = false;
+  static constexpr bool kBlockwise = false, kRowScales = false;
   static inline Lut lut(const ScaleRow& scales, int block) { return load_lut(scales.table(block)); }
   static inline const std::byte* at(const Matrix& w, std::int64_t row, int k) {
     return w.data + row * w.stride + k;
   }
   static constexpr int kBytes = 128;
+  template <bool Whole, int Half>
+  static inline void half(const std::byte* p, int n, const Lut& t, __m512i* v) {
+    decode_codes(load_bytes<Whole>(p + 64 * Half, n - 64 * Half), t, v, v + 1);
+  }
   template <bool Whole>
   static inline void decode(const std::byte* p, int n, const Lut& t, __m512i* v) {
-    decode_codes(load_bytes<Whole>(p, n), t, v, v + 1);
-    decode_codes(load_bytes<Whole>(p + 64, n - 64), t, v + 2, v + 3);
+    half<Whole, 0>(p, n, t, v);
+    half<Whole, 1>(p, n, t, v + 2);
   }
 };
 
@@ -147,14 +154,15 @@ static constexpr CodeTable make_integer_table() {
 static constexpr CodeTable kIntegerTable = make_integer_table();
 
 struct Int8Weights {
-  static constexpr bool kBlockwise = true;
-  static constexpr bool kRowScales = true;
+  static constexpr bool kBlockwise = true, kRowScales = true;
   static inline Lut lut(const ScaleRow&, int) { return load_lut(&kIntegerTable); }
   static inline const std::byte* at(const Matrix& w, std::int64_t row, int k) {
     return w.data + row * w.stride + k;
   }
   static constexpr int kBytes = 128;
-  static inline void decode_half(__m512i codes, const Lut& t, __m512i* v) {
+  template <bool Whole, int Half>
+  static inline void half(const std::byte* p, int n, const Lut& t, __m512i* v) {
+    const __m512i codes = load_bytes<Whole>(p + 64 * Half, n - 64 * Half);
     const __m512i size = _mm512_abs_epi8(codes), sign = _mm512_set1_epi8(static_cast<char>(0x80));
     const __m512i low = _mm512_permutex2var_epi8(t.low0, size, t.low1);
     __m512i high = _mm512_permutex2var_epi8(t.high0, size, t.high1);
@@ -165,42 +173,53 @@ struct Int8Weights {
   }
   template <bool Whole>
   static inline void decode(const std::byte* p, int n, const Lut& t, __m512i* v) {
-    decode_half(load_bytes<Whole>(p, n), t, v);
-    decode_half(load_bytes<Whole>(p + 64, n - 64), t, v + 2);
+    half<Whole, 0>(p, n, t, v);
+    half<Whole, 1>(p, n, t, v + 2);
   }
 };
 
-// A nibble n means n - 8.
+// BF16 of n - 8 for a nibble n. The nibble above is the fifth bit of an index, and changes nothing.
+struct alignas(64) NibbleTable {
+  std::uint16_t at[32];
+};
+static constexpr NibbleTable make_nibble_table() {
+  NibbleTable t{};
+  for (int i = 0; i < 32; ++i) {
+    const int value = i % 16 - 8, size = value < 0 ? -value : value;
+    int top = 0;
+    while ((size >> (top + 1)) != 0) ++top;
+    const int bits = ((top + 127) << 7) | ((size << (7 - top)) & 127) | (value < 0 ? 0x8000 : 0);
+    t.at[i] = static_cast<std::uint16_t>(size == 0 ? 0 : bits);
+  }
+  return t;
+}
+static constexpr NibbleTable kNibbleTable = make_nibble_table();
+
+// Columns i, 4 + i, 8 + i, ... to register i: the i-th nibbles of 16-bit words.
 struct Int4Weights {
-  static constexpr bool kBlockwise = true;
-  static constexpr bool kRowScales = true;
+  static constexpr bool kBlockwise = true, kRowScales = true;
   static inline Lut lut(const ScaleRow&, int) {
-    const __m128i low =
-        _mm_setr_epi8(0, -32, -64, -96, -128, 64, 0, -128, 0, -128, 0, 64, -128, -96, -64, -32);
-    const __m128i high =
-        _mm_setr_epi8(-63, -64, -64, -64, -64, -64, -64, -65, 0, 63, 64, 64, 64, 64, 64, 64);
-    return {_mm512_broadcast_i32x4(low), _mm512_broadcast_i32x4(high), __m512i{}, __m512i{}};
+    return {_mm512_load_si512(kNibbleTable.at), __m512i{}, __m512i{}, __m512i{}};
   }
   static inline const std::byte* at(const Matrix& w, std::int64_t row, int k) {
     return w.data + (row * w.stride + k) / 2;
   }
   static constexpr int kBytes = 64;
+  template <bool Whole, int Half>
+  static inline void half(const std::byte* p, int n, const Lut& t, __m512i* v) {
+    const __m512i words = load_bytes<Whole>(p, (n + 1) / 2);
+    const __m512i first = Half == 0 ? words : shifted<8>(words);
+    v[0] = _mm512_permutexvar_epi16(first, t.low0);
+    v[1] = _mm512_permutexvar_epi16(shifted<8 * Half + 4>(words), t.low0);
+  }
   template <bool Whole>
   static inline void decode(const std::byte* p, int n, const Lut& t, __m512i* v) {
-    const __m512i bytes =  // absent columns are nibble 8: zero
-        _mm512_mask_loadu_epi8(_mm512_set1_epi8(static_cast<char>(0x88)), first_bytes((n + 1) / 2),
-                               p);
-    const __m512i mask = _mm512_set1_epi8(15);
-    const __m512i even = _mm512_and_si512(bytes, mask);
-    const __m512i odd = _mm512_and_si512(_mm512_srli_epi16(bytes, 4), mask);
-    const __m512i even_low = _mm512_shuffle_epi8(t.low0, even);
-    const __m512i even_high = _mm512_shuffle_epi8(t.low1, even);
-    const __m512i odd_low = _mm512_shuffle_epi8(t.low0, odd);
-    const __m512i odd_high = _mm512_shuffle_epi8(t.low1, odd);
-    v[0] = _mm512_unpacklo_epi8(even_low, even_high);
-    v[1] = _mm512_unpackhi_epi8(even_low, even_high);
-    v[2] = _mm512_unpacklo_epi8(odd_low, odd_high);
-    v[3] = _mm512_unpackhi_epi8(odd_low, odd_high);
+    half<Whole, 0>(p, n, t, v);
+    half<Whole, 1>(p, n, t, v + 2);
+  }
+  template <int Bits>
+  static inline __m512i shifted(__m512i words) {
+    return _mm512_srli_epi16(words, Bits);
   }
 };
 
