@@ -163,9 +163,14 @@ static float quantise_block(const float* x, int n, bool pow2, std::uint8_t* out)
     largest = max(abs(load_lanes(from, ValueType::f32, i, n - i)), largest);
   }
   const float scale = fp8_scale(fold_max(largest), pow2);
-  const Lanes divisor = lanes_set(scale);
   int i = 0;
-  for (; i + 16 <= n; i += 16) lanes_store_e4m3(out + i, div(lanes_load(x + i), divisor));
+  if (pow2) {  // multiplying by its inverse is the same
+    const Lanes factor = lanes_set(1.0f / scale);
+    for (; i + 16 <= n; i += 16) lanes_store_e4m3(out + i, mul(lanes_load(x + i), factor));
+  } else {
+    const Lanes divisor = lanes_set(scale);
+    for (; i + 16 <= n; i += 16) lanes_store_e4m3(out + i, div(lanes_load(x + i), divisor));
+  }
   for (; i < n; ++i) out[i] = to_e4m3(x[i] / scale);
   return scale;
 }

@@ -133,22 +133,28 @@ void CpuBackend::index_select(const BatchView& b, const IndexerShape& shape, Ten
       "index_select");
   for (std::int64_t row = 0; row < indices.rows; row += kernels::kRowTile) {
     const std::int64_t n = std::min<std::int64_t>(kernels::kRowTile, indices.rows - row);
-    if (q.data != nullptr) {
-      kernels_->index_query({.q = q.slice(row, n).data,
-                             .head_weights = data_as<float>(head_weights.slice(row, n)),
-                             .rope = data_as<float>(b.rope.slice(row, n)),
-                             .out = index_q_,
-                             .out_weights = index_weights_,
-                             .type = value_type(q.dtype),
-                             .pow2 = kv.pow2_scales,
-                             .interleave = shape.rope_interleave,
-                             .num_tokens = static_cast<int>(n),
-                             .num_heads = shape.heads,
-                             .index_dim = shape.dim,
-                             .rope_dim = static_cast<int>(b.rope.cols)});
-    }
+    if (q.data != nullptr)
+      query_tile(b, shape, q.slice(row, n), head_weights.slice(row, n), kv, row);
     select_tile(b, shape, kv, row, indices.slice(row, n));
   }
+}
+
+void CpuBackend::query_tile(const BatchView& b, const IndexerShape& shape, TensorView q,
+                            TensorView head_weights, const PagedKv& kv, std::int64_t first_token) {
+  ranges(q.rows, 1, [&](int first, int last, int) {
+    kernels_->index_query({.q = q.slice(first, 0).data,
+                           .head_weights = data_as<float>(head_weights.slice(first, 0)),
+                           .rope = data_as<float>(b.rope.slice(first_token + first, 0)),
+                           .out = index_q_ + std::int64_t{first} * shape.heads * shape.dim,
+                           .out_weights = index_weights_ + std::int64_t{first} * shape.heads,
+                           .type = value_type(q.dtype),
+                           .pow2 = kv.pow2_scales,
+                           .interleave = shape.rope_interleave,
+                           .num_tokens = last - first,
+                           .num_heads = shape.heads,
+                           .index_dim = shape.dim,
+                           .rope_dim = static_cast<int>(b.rope.cols)});
+  });
 }
 
 void CpuBackend::select_tile(const BatchView& b, const IndexerShape& shape, const PagedKv& kv,

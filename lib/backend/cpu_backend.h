@@ -70,6 +70,9 @@ class CpuBackend final : public Backend {
   };
   void run_segments(std::span<const Segment> segments, const Activation& x, TensorView out);
   void pack_rows(const Linear& w, const Activation& x);
+  // A tile of tokens: their queries into index_q_ and index_weights_, then their lists of keys.
+  void query_tile(const BatchView& b, const IndexerShape& shape, TensorView q,
+                  TensorView head_weights, const PagedKv& kv, std::int64_t first_token);
   void select_tile(const BatchView& b, const IndexerShape& shape, const PagedKv& kv,
                    std::int64_t first_token, TensorView indices);
 
