@@ -5,6 +5,7 @@
 
 constexpr int kScoreBatch = 24;  // keys decoded at once: what fits the first-level cache
 constexpr int kScoreTile = 6;
+constexpr int kScoreAhead = 4 * kPageSize;  // keys between asking for one and decoding it
 
 // What lies in IndexScoresParams::scratch, in floats: queries, sums, scales, keys.
 static bool takes_bf16_index(const IndexScoresParams& p) {
@@ -126,12 +127,17 @@ static void index_scores_bf16(const IndexScoresParams& p) {
   for (int s = p.first; s < p.last; s += kScoreBatch) {
     const int n = p.last - s < kScoreBatch ? p.last - s : kScoreBatch;
     for (int i = 0; i < n; ++i) {
-      const int place = (s + i) % kPageSize, ahead = s + i + 2 * kScoreBatch;
+      const int place = (s + i) % kPageSize, ahead = s + i + kScoreAhead;
       const std::byte* from = page(s + i);
       if (ahead < p.last) {
-        const std::byte* next = page(ahead) + ahead % kPageSize * dim;
+        const std::byte* next = page(ahead);
+        const int line = ahead % kPageSize;
         for (int c = 0; c < dim; c += 64) {
-          _mm_prefetch(reinterpret_cast<const char*>(next) + c, _MM_HINT_T0);
+          _mm_prefetch(reinterpret_cast<const char*>(next) + line * dim + c, _MM_HINT_T1);
+        }
+        if (line % 16 == 0) {  // scales: 16 a line of memory
+          _mm_prefetch(reinterpret_cast<const char*>(next) + kPageSize * dim + 4 * line,
+                       _MM_HINT_T1);
         }
       }
       for (int c = 0; c < dim; c += 64) {
