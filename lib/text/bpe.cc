@@ -9,30 +9,40 @@ namespace dsv32 {
 namespace {
 
 // Up to here a scan for the lowest rank beats a heap.
-constexpr std::size_t kShortPiece = 24;
+constexpr std::size_t kShortSymbols = 24;
 
 }  // namespace
 
 void BytePairEncoder::encode(std::string_view piece, std::vector<TokenId>& out) {
-  if (piece.size() <= kShortPiece) {
-    encode_short(piece, out);
-  } else {
-    encode_long(piece, out);
-  }
+  if (!encode_short(piece, out)) encode_long(piece, out);
 }
 
-void BytePairEncoder::encode_short(std::string_view piece, std::vector<TokenId>& out) {
-  std::array<TokenId, kShortPiece> ids{};
-  std::array<Merge, kShortPiece> merges{};  // of ids[i] and ids[i + 1]
+BytePairEncoder::First BytePairEncoder::first_symbol(std::string_view rest) const {
+  const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(rest[i]); };
+  const unsigned lead = byte(0);
+  if ((lead & 0xF0u) == 0xE0 && rest.size() >= 3 && !vocabulary_.characters.empty()) {
+    const std::size_t code = (lead & 0xFu) << 12 | (byte(1) & 0x3Fu) << 6 | (byte(2) & 0x3Fu);
+    const TokenId id = vocabulary_.characters[code];
+    if (id >= 0) return {id, 3};
+  }
+  return {vocabulary_.byte_ids[lead], 1};
+}
+
+bool BytePairEncoder::encode_short(std::string_view piece, std::vector<TokenId>& out) {
+  std::array<TokenId, kShortSymbols> ids;   // set as far as `size`
+  std::array<Merge, kShortSymbols> merges;  // of ids[i] and ids[i + 1]
   constexpr std::int32_t kNone = std::numeric_limits<std::int32_t>::max();
-  std::size_t size = piece.size();
+  std::size_t size = 0;
+  for (std::size_t at = 0; at < piece.size();) {
+    if (size == kShortSymbols) return false;
+    const First first = first_symbol(piece.substr(at));
+    ids[size++] = first.id;
+    at += first.size;
+  }
   const auto look_up_at = [&](std::size_t i) {
     const Merge* merge = vocabulary_.merges.find(ids[i], ids[i + 1]);
     merges[i] = merge != nullptr ? *merge : Merge{kNone, -1};
   };
-  for (std::size_t i = 0; i < size; ++i) {
-    ids[i] = vocabulary_.byte_ids[static_cast<unsigned char>(piece[i])];
-  }
   for (std::size_t i = 0; i + 1 < size; ++i) look_up_at(i);
   while (size > 1) {
     std::size_t best = 0;
@@ -50,6 +60,7 @@ void BytePairEncoder::encode_short(std::string_view piece, std::vector<TokenId>&
     if (best + 1 < size) look_up_at(best);
   }
   out.insert(out.end(), ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(size));
+  return true;
 }
 
 bool BytePairEncoder::look_up(std::int32_t left) {
@@ -71,10 +82,11 @@ BytePairEncoder::Candidate BytePairEncoder::candidate(std::int32_t left) const {
 void BytePairEncoder::encode_long(std::string_view piece, std::vector<TokenId>& out) {
   symbols_.clear();
   heap_.clear();
-  const auto size = static_cast<std::int32_t>(piece.size());
-  for (std::int32_t i = 0; i < size; ++i) {
-    const auto byte = static_cast<unsigned char>(piece[static_cast<std::size_t>(i)]);
-    symbols_.push_back({vocabulary_.byte_ids[byte], i - 1, i + 1 < size ? i + 1 : -1, {}});
+  std::int32_t size = 0;
+  for (std::size_t at = 0; at < piece.size(); ++size) {
+    const First first = first_symbol(piece.substr(at));
+    at += first.size;
+    symbols_.push_back({first.id, size - 1, at < piece.size() ? size + 1 : -1, {}});
   }
   for (std::int32_t i = 0; i + 1 < size; ++i) {
     if (look_up(i)) heap_.push_back(candidate(i));

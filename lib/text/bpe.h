@@ -27,7 +27,12 @@ class BytePairEncoder {
   // has another merge by now: a rank belongs to one pair.
   using Candidate = std::uint64_t;
 
-  void encode_short(std::string_view piece, std::vector<TokenId>& out);
+  struct First {
+    TokenId id;
+    std::size_t size;  // bytes
+  };
+  First first_symbol(std::string_view rest) const;  // a byte, or a whole character
+  bool encode_short(std::string_view piece, std::vector<TokenId>& out);  // false: too many symbols
   void encode_long(std::string_view piece, std::vector<TokenId>& out);
   bool look_up(std::int32_t left);  // sets the merge of the symbol at `left`, if there is one
   Candidate candidate(std::int32_t left) const;

@@ -10,6 +10,7 @@
 #include "lib/base/json.h"
 #include "lib/text/pretokenize.h"
 #include "lib/text/utf8.h"
+#include "lib/text/whole_characters.h"
 
 namespace dsv32 {
 namespace {
@@ -365,6 +366,7 @@ Vocabulary parse_vocabulary(std::string_view json) {
   lay_out(v, reader.vocab);
   index_tokens(v);
   index_merges(v, reader.merges);
+  v.characters = whole_characters(v);
   return v;
 }
 

@@ -37,6 +37,14 @@ class MergeTable {
       if (s.key == kEmpty) return nullptr;
     }
   }
+  template <class OnMerge>  // (left, right, merge), in no order
+  void for_each(const OnMerge& on_merge) const {
+    for (const Slot& slot : slots_) {
+      if (slot.key == kEmpty) continue;
+      on_merge(static_cast<TokenId>(slot.key >> 32), static_cast<TokenId>(slot.key & 0xFFFFFFFFu),
+               slot.merge);
+    }
+  }
 
  private:
   static constexpr std::uint64_t kEmpty = ~std::uint64_t{0};
@@ -81,6 +89,7 @@ struct Vocabulary {
   std::vector<AddedToken> added{};      // in the file's order
   std::array<TokenId, 256> byte_ids{};  // the token of each single byte
   MergeTable merges{0};
+  std::vector<TokenId> characters{};  // whole_characters(); empty: none is taken whole
   std::unordered_map<std::string_view, TokenId> ids{};  // keys lie in `text`
 
   int size() const { return static_cast<int>(special.size()); }
