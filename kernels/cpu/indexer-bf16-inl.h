@@ -15,29 +15,17 @@ static bool takes_bf16_index(const IndexScoresParams& p) {
          need <= kPageSize * (dim + 1);
 }
 
-// Head blocks of at most 64, as in sparse_mla: [head block][pair][head].
 static void pack_index_query(const IndexScoresParams& p, std::uint32_t* out) {
-  const int dim = p.layout.index_dim, padded = round_up_16(p.num_heads);
-  for (int h = 0; h < padded; ++h) {
-    const int block = h / kHeadBlock * kHeadBlock;
-    const int wide = padded - block < kHeadBlock ? padded - block : kHeadBlock;
-    std::uint32_t* to = out + block * (dim / 2) + (h - block);
-    alignas(64) std::uint32_t line[kColumns / 2] = {};
-    for (int c = 0; c < dim; c += kColumns, to += kColumns / 2 * wide) {
-      if (h < p.num_heads) {
-        const float* from = p.q + std::int64_t{h} * dim + c;
-        const auto half = [&](int i) {
-          return reinterpret_cast<__m512i>(
-              _mm512_cvtne2ps_pbh(_mm512_loadu_ps(from + i + 16), _mm512_loadu_ps(from + i)));
-        };
-        __m512i first, second;
-        to_decoded(half(0), half(32), &first, &second);
-        _mm512_store_si512(line, first);
-        _mm512_store_si512(line + 16, second);
-      }
-      for (int i = 0; i < kColumns / 2; ++i) to[i * wide] = line[i];
-    }
-  }
+  const int dim = p.layout.index_dim;
+  HeadPacking{p.num_heads, dim / 2, out}.columns(dim, [&](int h, int c, __m512i* a, __m512i* b) {
+    const float* from = p.q + std::int64_t{h} * dim + c;
+    const auto half = [&](int i) {
+      return reinterpret_cast<__m512i>(
+          _mm512_cvtne2ps_pbh(_mm512_loadu_ps(from + i + 16), _mm512_loadu_ps(from + i)));
+    };
+    *a = half(0);
+    *b = half(32);
+  });
 }
 
 // Adds the weighted heads of 16 W lanes to sums[R][16].

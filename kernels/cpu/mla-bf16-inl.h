@@ -41,32 +41,63 @@ static MlaScratch mla_scratch(const SparseMlaParams& p) {
   return s;
 }
 
+namespace {  // members of a class are weak symbols elsewhere
+
+// Queries as tiles of scores read them: [head block][pair][head], heads padded to whole registers.
+struct HeadPacking {
+  int heads, pairs;
+  std::uint32_t* out;
+
+  // How far the next pair of the same head is: the heads of its block.
+  int wide(int h) const {
+    const int left = round_up_16(heads) - h / kHeadBlock * kHeadBlock;
+    return left < kHeadBlock ? left : kHeadBlock;
+  }
+  std::uint32_t* at(int h, int pair) const {
+    const std::int64_t block = h / kHeadBlock * kHeadBlock;
+    return out + block * pairs + std::int64_t{pair} * wide(h) + h % kHeadBlock;
+  }
+  // Columns [0, count), 64 at a time, in the order of decode_codes; zeros for heads that are none.
+  // load(head, column, a, b) gives them as BF16 in their own order.
+  template <class Load>
+  void columns(int count, Load&& load) const {
+    for (int h = 0; h < round_up_16(heads); ++h) {
+      const int step = wide(h);
+      std::uint32_t* to = at(h, 0);
+      alignas(64) std::uint32_t line[kColumns / 2] = {};
+      for (int c = 0; c < count; c += kColumns) {
+        if (h < heads) {
+          __m512i a, b, first, second;
+          load(h, c, &a, &b);
+          to_decoded(a, b, &first, &second);
+          _mm512_store_si512(line, first);
+          _mm512_store_si512(line + 16, second);
+        }
+        for (int i = 0; i < kColumns / 2; ++i, to += step) *to = line[i];
+      }
+    }
+  }
+};
+
+}  // namespace
+
 // One token's queries of heads [first_head, last_head).
 static void pack_queries(const SparseMlaParams& p, std::int64_t token, std::uint32_t* out) {
-  const int latent = p.layout.latent, width = latent + p.layout.rope, pairs = width / 2;
-  const int heads = p.last_head - p.first_head, padded = round_up_16(heads);
-  for (int h = 0; h < padded; ++h) {
-    const int block = h / kHeadBlock * kHeadBlock;
-    const int wide = padded - block < kHeadBlock ? padded - block : kHeadBlock;
-    std::uint32_t* to = out + std::int64_t{block} * pairs + (h - block);
-    if (h >= heads) {
-      for (int i = 0; i < pairs; ++i) to[i * wide] = 0;
-      continue;
-    }
-    const std::byte* row = p.q + 2 * ((token * p.num_heads + p.first_head + h) * width);
-    alignas(64) std::uint32_t line[kColumns / 2];
-    for (int c = 0; c < latent; c += kColumns, to += kColumns / 2 * wide) {
-      __m512i first, second;
-      to_decoded(_mm512_loadu_si512(row + 2 * c), _mm512_loadu_si512(row + 2 * c + 64), &first,
-                 &second);
-      _mm512_store_si512(line, first);
-      _mm512_store_si512(line + 16, second);
-      for (int i = 0; i < kColumns / 2; ++i) to[i * wide] = line[i];
-    }
-    for (int i = 0; i < p.layout.rope / 2; ++i) {
-      std::uint32_t pair;
-      std::memcpy(&pair, row + 2 * latent + 4 * i, 4);
-      to[i * wide] = pair;
+  const int latent = p.layout.latent, rope = p.layout.rope, width = latent + rope;
+  const int heads = p.last_head - p.first_head;
+  const std::byte* rows = p.q + 2 * (token * p.num_heads + p.first_head) * width;
+  const HeadPacking packing{heads, width / 2, out};
+  packing.columns(latent, [&](int h, int c, __m512i* a, __m512i* b) {
+    const std::byte* from = rows + 2 * (std::int64_t{h} * width + c);
+    *a = _mm512_loadu_si512(from);
+    *b = _mm512_loadu_si512(from + 64);
+  });
+  for (int h = 0; h < round_up_16(heads); ++h) {
+    const std::byte* from = rows + 2 * (std::int64_t{h} * width + latent);
+    for (int i = 0; i < rope / 2; ++i) {
+      std::uint32_t pair = 0;
+      if (h < heads) std::memcpy(&pair, from + 4 * i, 4);
+      *packing.at(h, latent / 2 + i) = pair;
     }
   }
 }
