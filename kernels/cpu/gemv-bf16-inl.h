@@ -15,7 +15,7 @@ template <int M>
 constexpr int kDirectStreams = M == 1 ? 2 : 1;
 
 // Bytes of each stream from what is read to what is fetched. Into L2: L1 has no room (60 %).
-constexpr int kPrefetch = 16384;
+constexpr int kPrefetch = 32768;
 
 // Rows of weights of a tile; sums, and fresh chains if blockwise, stay in registers.
 template <class W, int M>
