@@ -28,10 +28,10 @@ static void pack_index_query(const IndexScoresParams& p, std::uint32_t* out) {
   });
 }
 
-// Adds the weighted heads of 16 W lanes to sums[R][16].
+// Adds the weighted heads of 16 W lanes to sums[R][16], which start from zero if `first`.
 template <int R, int W>
 static void index_tile(const std::uint32_t* keys, const std::uint32_t* queries, int pairs,
-                       const __m512* weights, float* sums) {
+                       const __m512* weights, bool first, float* sums) {
   __m512 sum[R][W];
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
@@ -52,7 +52,7 @@ static void index_tile(const std::uint32_t* keys, const std::uint32_t* queries, 
   const __m512 zero = _mm512_setzero_ps();
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
-    __m512 all = _mm512_loadu_ps(sums + r * 16);
+    __m512 all = first ? zero : _mm512_loadu_ps(sums + r * 16);
 #pragma GCC unroll 4
     for (int w = 0; w < W; ++w) {  // a NaN passes through MAXPS as the second operand
       all = _mm512_fmadd_ps(weights[w], _mm512_max_ps(zero, sum[r][w]), all);
@@ -63,16 +63,15 @@ static void index_tile(const std::uint32_t* keys, const std::uint32_t* queries, 
 
 template <int W>
 static void index_block(const std::uint32_t* keys, int n, const std::uint32_t* queries, int pairs,
-                        const __m512* weights, float* sums) {
+                        const __m512* weights, bool first, float* sums) {
   for (int i = 0; i < n; i += kScoreTile) {  // rows behind the last are computed and dropped
-    index_tile<kScoreTile, W>(keys + i * pairs, queries, pairs, weights, sums + i * 16);
+    index_tile<kScoreTile, W>(keys + i * pairs, queries, pairs, weights, first, sums + i * 16);
   }
 }
 
 static void index_batch(const IndexScoresParams& p, const std::uint32_t* all,
                         const std::uint32_t* keys, int n, float* sums) {
   const int padded = round_up_16(p.num_heads), pairs = p.layout.index_dim / 2;
-  std::memset(sums, 0, kScoreBatch * 16 * sizeof(float));
   for (int h = 0; h < padded; h += kHeadBlock) {
     __m512 weights[4];
     for (int i = 0; i < 4; ++i) {
@@ -83,16 +82,16 @@ static void index_batch(const IndexScoresParams& p, const std::uint32_t* all,
     const std::uint32_t* queries = all + h * pairs;
     switch (padded - h) {
       case 16:
-        index_block<1>(keys, n, queries, pairs, weights, sums);
+        index_block<1>(keys, n, queries, pairs, weights, h == 0, sums);
         break;
       case 32:
-        index_block<2>(keys, n, queries, pairs, weights, sums);
+        index_block<2>(keys, n, queries, pairs, weights, h == 0, sums);
         break;
       case 48:
-        index_block<3>(keys, n, queries, pairs, weights, sums);
+        index_block<3>(keys, n, queries, pairs, weights, h == 0, sums);
         break;
       default:
-        index_block<4>(keys, n, queries, pairs, weights, sums);
+        index_block<4>(keys, n, queries, pairs, weights, h == 0, sums);
     }
   }
 }
