@@ -44,6 +44,11 @@ std::string no_file(const fs::path& path) {
   return fs::exists(path) ? "" : "there is no " + path.string() + " (scripts/lib/make_texts.py)";
 }
 
+std::string vocabulary_note(const Tokenizer& tokenizer) {
+  const int size = tokenizer.vocab_size();
+  return size > 100'000 ? "" : fmt::format("; another vocabulary, of {} tokens", size);
+}
+
 Result encode(Bench& bench, const std::string& name) {
   if (const std::string no = no_file(tokenizer_file(bench)); !no.empty()) return missed(no);
   const std::string text = text_of(bench, name);
@@ -52,7 +57,8 @@ Result encode(Bench& bench, const std::string& name) {
   std::size_t tokens = 0;
   const double time = bench.best([&] { tokens = tokenizer.encode(text, true).size(); });
   return {.value = static_cast<double>(text.size()) / time / 1e6,
-          .note = fmt::format("{} bytes, {} tokens", text.size(), tokens)};
+          .note = fmt::format("{} bytes, {} tokens{}", text.size(), tokens,
+                              vocabulary_note(tokenizer))};
 }
 
 Result decode(Bench& bench) {

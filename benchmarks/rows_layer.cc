@@ -66,6 +66,43 @@ Result moe_prefill(Bench& bench, int tokens) {
           .note = fmt::format("{}; {}", milliseconds(p), layer.traced().shares())};
 }
 
+// What choosing, sorting and adding up of experts take of the MoE half.
+Result moe_dispatch(Bench& bench, int tokens) {
+  tokens = bench.pick(tokens, 32);
+  const int passes = bench.pick(tokens < 100 ? 8 : 1, 1);
+  LayerBench layer(bench, {.context = std::max(tokens, 64), .batch_tokens = std::max(tokens, 64)});
+  layer.traced().skip_attention = true;
+  const std::string slow = too_slow(layer, tokens);
+  if (!slow.empty()) return missed(slow);
+  layer.traced().steps.clear();
+  double all = 0;
+  for (int i = 0; i < passes; ++i) {
+    layer.prefill(0, tokens);
+    all += layer.traced().seconds.mlp;
+  }
+  const auto& steps = layer.traced().steps;
+  const auto of = [&](const char* step) { return 100 * steps.at(step) / all; };
+  return {.value = of("moe_gate") + of("dispatch") + of("combine"),
+          .note = fmt::format("gate {:.2f} %, dispatch {:.2f} %, combine {:.2f} % of {:.1f} ms",
+                              of("moe_gate"), of("dispatch"), of("combine"), 1e3 * all / passes)};
+}
+
+// Two tokens of one sequence at once, as a draft is verified, over one.
+Result mtp_verify(Bench& bench) {
+  const int context = context_of(bench, 4096);
+  LayerBench layer(bench, {.context = context});
+  layer.fill();
+  const auto seconds = [&](int tokens) {
+    const double start = now();
+    layer.prefill(context - tokens, tokens);
+    return now() - start;
+  };
+  const Paired p = bench.compare([&] { return seconds(2); }, [&] { return seconds(1); });
+  return {.value = p.ratio,
+          .note = fmt::format("{:.2f} ms against {:.2f} ms; {}", 1e3 * p.time, 1e3 * p.reference,
+                              p.text())};
+}
+
 // A whole decode step of `sequences` sequences that have `context` tokens each.
 Result decode(Bench& bench, int context, int sequences, int threads) {
   context = context_of(bench, context);
@@ -166,6 +203,20 @@ void add_moe(std::vector<Row>& out) {
                    .basis = fmt::format("gemm_fp8 at {} rows an expert", n / 32),
                    .run = [n](Bench& bench) { return moe_prefill(bench, n); }});
   }
+  const struct {
+    int tokens;
+    double goal;
+  } dispatches[] = {{1, 1.5}, {32, 3}, {512, 3}, {4096, 2}};
+  for (const auto& d : dispatches) {
+    const int n = d.tokens;
+    out.push_back({.name = fmt::format("moe_dispatch_{}", n),
+                   .shape = fmt::format("{} tokens: gate, dispatch and combine, 1 thread", n),
+                   .unit = "% of the MoE half",
+                   .goal = d.goal,
+                   .higher_is_better = false,
+                   .basis = "everything but the products",
+                   .run = [n](Bench& bench) { return moe_dispatch(bench, n); }});
+  }
 }
 
 void add_layer(std::vector<Row>& out) {
@@ -182,6 +233,13 @@ void add_layer(std::vector<Row>& out) {
                    .basis = "weights at DRAM's speed, indexer and attention at the peak",
                    .run = [n](Bench& bench) { return decode(bench, n, 1, 1); }});
   }
+  out.push_back({.name = "mtp_verify_cost",
+                 .shape = "2 tokens over 1 at 4,096, one whole MoE layer, 1 thread",
+                 .unit = "times",
+                 .goal = 1.6,
+                 .higher_is_better = false,
+                 .basis = "15.8 distinct experts for 8, the rest once",
+                 .run = mtp_verify});
   for (const int n : {1, 2, 4, 8, 16}) {
     const double goal = 0.85 - 0.25 * std::log2(n) / 4;
     out.push_back({.name = fmt::format("batch_decode_b{}", n),

@@ -26,9 +26,15 @@ make_models() {
       -o $models/real --layers 2 --dense-layers 1 --experts 32 --vocab 4096 --max-context 16k
   fi
 }
+# The tokenizer's rows want DeepSeek's vocabulary: DSV32_TOKENIZER=.../tokenizer.json. Without it they say so.
+make_texts() {
+  local tokenizer=${DSV32_TOKENIZER:-examples/tiny_model/tokenizer.json}
+  [ -n "${DSV32_BENCH_TEXTS:-}" ] || cmp -s "$tokenizer" build/bench-texts/tokenizer.json ||
+    step "texts" python3 scripts/lib/make_texts.py "$tokenizer" build/bench-texts
+}
 case " $* " in
   *" --smoke "* | *" --list "* | *" --help "*) ;;
-  *) make_models ;;
+  *) make_models && make_texts ;;
 esac
 commit=$(git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 [ -z "$(git status --porcelain --untracked-files=no 2>/dev/null)" ] || commit="$commit, changed"
