@@ -97,17 +97,17 @@ class Sampler::Impl {
     if (adjusted) find_maxima(best);
     DSV32_CHECK(best > kNever, invalid_argument, "no token is allowed");
     Sample out;
-    double total =
-        0.0;  // of e^(logit - best) over the raw logits, where draw() finds it on its way
+    double total = 0.0;  // of e^(logit - best) over the raw logits; draw() may find it on its way
     if (params_.temperature > 0.0f) {
-      out.token = draw(best, total);
+      out.token = draw(best, !adjusted, total);
     } else {
       const auto block = std::find(maxima_.begin(), maxima_.end(), best) - maxima_.begin();
       const auto begin = row_.begin() + block * static_cast<std::ptrdiff_t>(kLogitBlock);
       out.token = static_cast<TokenId>(std::find(begin, row_.end(), best) - row_.begin());
     }
     if (adjusted) std::copy(logits.begin(), logits.end(), row_.begin());
-    if (adjusted || params_.temperature != 1.0f) total = weigh(raw_best, 1.0);
+    if (adjusted || params_.temperature == 0.0f || params_.temperature > 1.0f)
+      total = weigh(raw_best, 1.0);
     report(logits, static_cast<double>(raw_best) + portable_log(total), out);
     accept(out.token);
     return out;
@@ -140,10 +140,39 @@ class Sampler::Impl {
     return total;
   }
 
+  // The same for a temperature below 1, when weigh(best, 1) has just run: w^(1/t) of a block sums
+  // up to at most (its largest w)^(1/t - 1) times its sum of w. Blocks so light that all of them
+  // together are less than the weights' own error (2^-22) get no weight, and cost nothing.
+  double weigh_colder(float best, double temperature) {
+    constexpr double kLight = 0x1p-22;
+    maxima_.resize(block_count(maxima_.size()) * kLogitBlock, kNever);  // whole blocks, for a while
+    bounds_.resize(maxima_.size());
+    bound_sums_.resize(maxima_.size() / kLogitBlock);
+    const double scale = 1.4426950408889634 * (1.0 / temperature - 1.0);
+    logit_passes().block_exp2(maxima_.data(), bound_sums_.size(), best, as_scale(scale),
+                              bounds_.data(), bound_sums_.data());
+    maxima_.resize(sums_.size());
+    double total = 0.0;
+    const double limit = kLight / static_cast<double>(sums_.size());
+    for (std::size_t b = 0; b < sums_.size(); ++b) {
+      if (static_cast<double>(bounds_[b]) * sums_[b] <= limit) {
+        sums_[b] = 0.0;
+        continue;
+      }
+      logit_passes().block_exp2(row_.data() + b * kLogitBlock, 1, best, exponent_scale(temperature),
+                                weights_.data() + b * kLogitBlock, &sums_[b]);
+      total += sums_[b];
+    }
+    return total;
+  }
+
   // 1 / (temperature ln 2), as large as a float can be.
   static float exponent_scale(double temperature) {
-    return static_cast<float>(std::min(1.4426950408889634 / temperature,
-                                       static_cast<double>(std::numeric_limits<float>::max())));
+    return as_scale(1.4426950408889634 / temperature);
+  }
+  static float as_scale(double scale) {
+    return static_cast<float>(
+        std::min(scale, static_cast<double>(std::numeric_limits<float>::max())));
   }
 
   // Puts mask, biases and penalties on `row`; false if there are none.
@@ -177,9 +206,14 @@ class Sampler::Impl {
   // Finite parts may have an infinite sum; only -infinity means something.
   static float finite_or_never(float x) { return std::min(x, std::numeric_limits<float>::max()); }
 
-  // From row_, whose largest is `best`; `total` becomes the sum of all weights.
-  TokenId draw(float best, double& total) {
-    total = weigh(best, static_cast<double>(params_.temperature));
+  // From row_, whose largest is `best`. `is_raw`: nothing was put on the logits; then `raw_total`
+  // is set for temperatures up to 1.
+  TokenId draw(float best, bool is_raw, double& raw_total) {
+    const auto temperature = static_cast<double>(params_.temperature);
+    const bool colder = is_raw && temperature < 1.0;
+    double total = weigh(best, colder ? 1.0 : temperature);
+    raw_total = total;
+    if (colder) total = weigh_colder(best, temperature);
     const double u = uniform(seed_, step_);
     const auto top_k = static_cast<std::size_t>(params_.top_k);
     if (top_k == 0 && params_.top_p >= 1.0f && params_.min_p <= 0.0f) return at_weight(u * total);
@@ -199,10 +233,15 @@ class Sampler::Impl {
 
   // Without limits: the token at which the sum over tokens in their own order reaches `target`.
   TokenId at_weight(double target) const {
-    std::size_t b = 0;
-    while (b + 1 < sums_.size() && sums_[b] < target) target -= sums_[b++];
-    std::size_t token = 0;  // the last one with a weight, should rounding miss the target
-    for (std::size_t i = b * kLogitBlock; i < weights_.size(); ++i) {
+    std::size_t block = 0;  // the last one with weights, should rounding miss the target
+    for (std::size_t b = 0; b < sums_.size(); ++b) {
+      if (sums_[b] <= 0.0) continue;  // its weights are not set
+      block = b;
+      if (sums_[b] >= target) break;
+      target -= sums_[b];
+    }
+    std::size_t token = block * kLogitBlock;
+    for (std::size_t i = token; i < (block + 1) * kLogitBlock; ++i) {
       if (weights_[i] <= 0.0f) continue;
       token = i;
       target -= static_cast<double>(weights_[i]);
@@ -224,7 +263,7 @@ class Sampler::Impl {
   void gather(float best, float least) {
     candidates_.clear();
     for (std::size_t b = 0; b < maxima_.size(); ++b) {
-      if (maxima_[b] < least) continue;
+      if (maxima_[b] < least || sums_[b] <= 0.0) continue;
       for (std::size_t i = b * kLogitBlock; i < (b + 1) * kLogitBlock; ++i) {
         if (row_[i] >= least && weights_[i] > 0.0f)
           candidates_.add({static_cast<TokenId>(i), row_[i], weights_[i]});
@@ -272,8 +311,8 @@ class Sampler::Impl {
   std::uint64_t seed_ = 0, step_ = 0;
   std::unordered_map<TokenId, int> seen_;  // count in the output; 0: in the prompt only
   // Scratch, kept from call to call: whole blocks, with -infinity behind the row.
-  std::vector<float> row_, weights_, maxima_;
-  std::vector<double> sums_;
+  std::vector<float> row_, weights_, maxima_, bounds_;
+  std::vector<double> sums_, bound_sums_;
   Candidates candidates_;
 };
 

@@ -203,6 +203,37 @@ TEST_CASE("cuts of a large row are those of a full sort") {
   CHECK(mean_and_last({.top_p = 0.5f, .top_k = 3000, .seed = 2}).second < 3000 / 2 + 2);
 }
 
+// Below a temperature of 1 blocks that weigh too little are left out.
+TEST_CASE("cold draws of a large row follow the distribution") {
+  std::vector<float> row = large_row();
+  for (std::size_t i = 5; i < row.size(); i += row.size() / 12) row[i] += 9.0f;
+  for (const float temperature : {0.9f, 0.5f, 0.1f}) {
+    const std::vector<double> want =
+        softmax(row, static_cast<double>(temperature), std::vector<bool>(row.size(), true));
+    std::vector<std::size_t> bin(row.size(), 0);  // 0: all that are rare
+    std::vector<double> expected(1, 0.0);
+    for (std::size_t i = 0; i < row.size(); ++i) {
+      if (want[i] >= 0.003) {
+        bin[i] = expected.size();
+        expected.push_back(want[i]);
+      } else {
+        expected[0] += want[i];
+      }
+    }
+    constexpr int kDraws = 4000;
+    std::vector<double> drawn(expected.size(), 0.0);
+    Sampler sampler({.temperature = temperature, .top_p = 1.0f, .seed = 9});
+    for (int i = 0; i < kDraws; ++i)
+      ++drawn[bin[static_cast<std::size_t>(sampler.sample(row).token)]];
+    double square = 0.0;
+    for (std::size_t b = 0; b < drawn.size(); ++b) {
+      const double mean = kDraws * expected[b], off = drawn[b] - mean;
+      square += off * off / std::max(mean, 1.0);
+    }
+    CHECK(square < 45.0);  // some twelve degrees of freedom: once in 10^5
+  }
+}
+
 TEST_CASE("every variant of the passes gives the same bits") {
   std::vector<float> row = large_row();
   row.resize(row.size() + 5, -std::numeric_limits<float>::infinity());
