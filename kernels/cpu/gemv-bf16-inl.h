@@ -26,6 +26,8 @@ constexpr int kDirectTile = W::kBlockwise ? (M <= 2   ? 4
                             : M <= 6      ? 3
                                           : 2;
 
+static constexpr int one_if(bool one, int n) { return one ? 1 : n; }
+
 // R rows of weights times M rows of x, in S streams: neighbours from `row` on, then from row + step
 // on, ... Only rows of one stream may share scales. `Halves`: two groups of scales in a block.
 template <class Weights, int R, int M, int S, bool Halves>
@@ -34,8 +36,8 @@ struct Tile {
   static constexpr int kRows = R, kTokens = M, kStreams = S;
   static constexpr bool kHalves = Halves;
   static constexpr bool kShared = !W::kRowScales && S == 1;
-  static constexpr int kScales = kShared ? 1 : R;
-  static constexpr int kFactors = W::kRowScales ? 1 : M;  // int8 and int4 meet x without scales
+  static constexpr int kScales = one_if(kShared, R);
+  static constexpr int kFactors = one_if(W::kRowScales, M);  // int8 and int4 meet x without scales
   static constexpr int kGroups = kBf16Chunk / 64;
 
   const std::byte* at[R];
@@ -170,22 +172,22 @@ template <class T>
 static void direct_tile(const LinearParams& p, std::int64_t row, std::int64_t step,
                         std::int64_t ahead) {
   using W = typename T::W;
-  constexpr int R = T::kRows, M = T::kTokens, kNeighbours = R / T::kStreams;
+  constexpr int kR = T::kRows, kM = T::kTokens, kNeighbours = kR / T::kStreams;
   T tile;
-  float total[R * M];
+  float total[kR * kM];
   const auto row_of = [&](int r) { return row + r % kNeighbours + r / kNeighbours * step; };
   tile.x_stride = packed_row_bytes(p.cols);
-  for (int r = 0; r < R; ++r) tile.at[r] = W::at(p.w, row_of(r), 0);
+  for (int r = 0; r < kR; ++r) tile.at[r] = W::at(p.w, row_of(r), 0);
   for (int s = 0; s < T::kStreams; ++s) tile.next[s] = W::at(p.w, row + s * step + ahead, 0);
   for (int r = 0; r < T::kScales; ++r) tile.scales[r] = scale_row(p.w, row_of(r));
   for (int chunk = 0; chunk < p.cols; chunk += kBf16Chunk) {
     const int n = p.cols - chunk < kBf16Chunk ? p.cols - chunk : kBf16Chunk;
     if (W::kBlockwise) find_multipliers(p, chunk, n, &tile);
-    __m512 sum[R][M];
+    __m512 sum[kR][kM];
 #pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) {
+    for (int r = 0; r < kR; ++r) {
 #pragma GCC unroll 8
-      for (int m = 0; m < M; ++m) sum[r][m] = _mm512_setzero_ps();
+      for (int m = 0; m < kM; ++m) sum[r][m] = _mm512_setzero_ps();
     }
     const std::byte* x = packed_x(p, 0, chunk);
     std::int64_t offset = std::int64_t{chunk} * W::kBytes / kBlock;
@@ -197,11 +199,11 @@ static void direct_tile(const LinearParams& p, std::int64_t row, std::int64_t st
     if (block * kBlock < n) {
       direct_block<T, false>(tile, offset, n - block * kBlock, x, block, sum);
     }
-    add_folded<R * M>(&sum[0][0], chunk == 0, total);
+    add_folded<kR * kM>(&sum[0][0], chunk == 0, total);
   }
-  for (int r = 0; r < R; ++r) {
-    for (int m = 0; m < M; ++m) {
-      store_value(p.out, p.type, m * p.out_stride + row_of(r), total[r * M + m]);
+  for (int r = 0; r < kR; ++r) {
+    for (int m = 0; m < kM; ++m) {
+      store_value(p.out, p.type, m * p.out_stride + row_of(r), total[r * kM + m]);
     }
   }
 }

@@ -90,24 +90,30 @@ static inline void interleave_bf16(const std::byte* a, const std::byte* b, __m51
   out[3] = _mm512_shuffle_i64x2(high0, high1, 0xDD);
 }
 
-// 64 columns from `c` on of `rows` rows: [row pair][64 pairs]. Fetches as many lines of the next
+// The rows of one head that absorb reads, and the tables of their scales: `blocks` a row of blocks.
+struct AbsorbedRows {
+  std::int64_t first;
+  int count, blocks;
+  const CodeTable* tables;
+};
+
+// 64 columns from `c` on of a head's rows: [row pair][64 pairs]. Fetches as many lines of the next
 // head, in their order in memory: those that begin at `next`, or none.
-static void interleave_rows(const Matrix& w, std::int64_t first, int rows, int c, int latent,
-                            const CodeTable* tables, const std::byte* next, std::byte* out) {
+static void interleave_rows(const Matrix& w, const AbsorbedRows& rows, int c, const std::byte* next,
+                            std::byte* out) {
   const int size = w.type == ValueType::e4m3 ? 1 : 2;
-  const int blocks = (latent + kBlock - 1) / kBlock;
   const std::int64_t stride = w.stride * size;
-  const std::byte* row = w.data + first * stride + c * size;
+  const std::byte* row = w.data + rows.first * stride + c * size;
   std::int64_t block = -1;
   Lut lut{};
-  for (int d = 0; d < rows; d += 2, row += 2 * stride, out += 4 * 64) {
+  for (int d = 0; d < rows.count; d += 2, row += 2 * stride, out += 4 * 64) {
     if (next != nullptr) {
       for (int i = 0; i < 2 * size; ++i, next += 64) fetch_line(next);
     }
     __m512i v[4];
     if (size == 1) {
-      const std::int64_t now = (first + d) / kBlock - first / kBlock;
-      if (now != block) lut = load_lut(tables + now * blocks + c / kBlock);
+      const std::int64_t now = (rows.first + d) / kBlock - rows.first / kBlock;
+      if (now != block) lut = load_lut(rows.tables + now * rows.blocks + c / kBlock);
       block = now;
       interleave_codes(row, row + stride, lut, v);
     } else {
@@ -211,14 +217,15 @@ static void mla_absorb_bf16(const MlaAbsorbParams& p) {
     for (std::int64_t t = 0; t < p.num_tokens; ++t) {
       std::memcpy(s.activations + 2 * t * p.nope,
                   p.q + 2 * (t * q_stride + std::int64_t{head} * (p.nope + p.rope_dim)),
-                  static_cast<std::size_t>(2 * p.nope));
+                  std::size_t{2} * static_cast<std::size_t>(p.nope));
     }
     const std::byte* next = head + 1 < p.last_head
                                 ? p.kv_b.data + (row + p.nope + p.v) * p.kv_b.stride * size
                                 : nullptr;
+    const AbsorbedRows rows{row, p.nope, (p.latent + kBlock - 1) / kBlock, s.tables};
     std::byte* out = p.q_latent + std::int64_t{2} * head * (p.latent + p.rope_dim);
     for (int c = 0; c < p.latent; c += kColumns, out += 2 * kColumns) {
-      interleave_rows(p.kv_b, row, p.nope, c, p.latent, s.tables, next, s.weights);
+      interleave_rows(p.kv_b, rows, c, next, s.weights);
       if (next != nullptr) next += std::int64_t{p.nope} * kColumns * size;
       absorb_tokens(s.weights, s.activations, p.num_tokens, p.nope, out, out_stride);
     }
@@ -283,7 +290,7 @@ static void expand_tile(const std::byte* weights, const std::byte* x, int latent
     const __m512 each[kExpandRows] = {sum[m][0], sum[m][1], sum[m][2], sum[m][3],
                                       sum[m][4], sum[m][5], sum[m][6], sum[m][7]};
     const __m128i eight = reinterpret_cast<__m128i>(_mm256_cvtneps_pbh(fold8(each)));
-    std::memcpy(out + m * out_stride, &eight, static_cast<std::size_t>(2 * rows));
+    std::memcpy(out + m * out_stride, &eight, std::size_t{2} * static_cast<std::size_t>(rows));
   }
 }
 
@@ -328,7 +335,7 @@ static void mla_expand_bf16(const MlaExpandParams& p) {
     }
     for (std::int64_t t = 0; t < p.num_tokens; ++t) {
       std::memcpy(p.out + 2 * (t * p.num_heads + head) * p.v, s.out + t * out_stride,
-                  static_cast<std::size_t>(2 * p.v));
+                  std::size_t{2} * static_cast<std::size_t>(p.v));
     }
   }
 }
