@@ -110,6 +110,7 @@ def main():
         raise SystemExit("no such mutant")
     copy_sources()
     result = run("cmake", "-G", "Ninja", "-S", COPY, "-B", BUILD, "-DCMAKE_BUILD_TYPE=Release",
+                 "-DCMAKE_CXX_FLAGS_RELEASE=-O1 -DNDEBUG",
                  "-DDSV32_BUILD_CLI=OFF", "-DDSV32_BUILD_EXAMPLES=OFF",
                  f"-DDSV32_SHARED_DIR={ROOT.parent / 'shared'}")
     if result.returncode != 0:
