@@ -226,6 +226,11 @@ Paired Bench::against_limit(int threads, const std::function<Work()>& call) {
   return rounds.summary();
 }
 
+double Bench::limit_now(const Work& work, int threads) {
+  const Reference now = reference(work, threads);
+  return limit_seconds(work, now.read, now.compute);
+}
+
 Paired Bench::compare(const std::function<double()>& a, const std::function<double()>& b) {
   static_cast<void>(a());
   Rounds rounds;

@@ -26,8 +26,10 @@ struct Result {
   double value = 0;
   std::string note{};    // what was measured, in absolute numbers
   std::string missed{};  // not empty: there is no value, for this reason
+  bool skipped = false;  // and it is not ours to give: a peer or a file is not there
 };
 inline Result missed(std::string reason) { return {.missed = std::move(reason)}; }
+inline Result skipped(std::string reason) { return {.missed = std::move(reason), .skipped = true}; }
 
 class Bench;
 
@@ -100,6 +102,8 @@ class Bench {
   Paired against_limit(const Work& work, int threads, const std::function<void()>& call);
   // The same for work that is known only after the call, which returns it.
   Paired against_limit(int threads, const std::function<Work()>& call);
+  // What `work` takes at the limit in this moment, in seconds.
+  double limit_now(const Work& work, int threads);
   // Time of `a` over time of `b`, each the seconds of one call.
   Paired compare(const std::function<double()>& a, const std::function<double()>& b);
   // Seconds of the fastest call.

@@ -210,6 +210,22 @@ double LayerBench::linear_operations() const {
          (attention_bytes() + shared_bytes() - bf16 + config_.num_experts_per_tok * expert_bytes());
 }
 
+Work LayerBench::pass_work(int position, int tokens) const {
+  const ModelConfig& c = config_;
+  const int layers = options_.dense_layers + options_.moe_layers;
+  const double mlp = 3 * elements(c.intermediate_size, c.hidden_size);
+  const double head = options_.logits ? elements(kVocab, c.hidden_size) : 0;
+  Work work;
+  work.bytes = layers * attention_bytes() + options_.dense_layers * mlp +
+               options_.moe_layers * shared_bytes() +
+               static_cast<double>(traced_->distinct_experts) * expert_bytes() + 2 * head;
+  work.operations = 2 * head + tokens * (options_.moe_layers * linear_operations() +
+                                         options_.dense_layers * 2 * (attention_bytes() + mlp));
+  for (int t = 0; t < tokens; ++t)
+    work.added_operations += layers * attention_operations(position + t);
+  return work;
+}
+
 double LayerBench::attention_operations(int position) const {
   const ModelConfig& c = config_;
   const int keys = std::min(position + 1, c.index_topk);

@@ -45,6 +45,8 @@ class LayerBench {
   // What one token does in the projections and the MLP, and at one position of the context.
   double linear_operations() const;
   double attention_operations(int position) const;
+  // What the last pass had to do in all layers: `tokens` tokens behind `position` others.
+  Work pass_work(int position, int tokens) const;
 
  private:
   Linear fp8(std::int64_t out, std::int64_t in);

@@ -90,10 +90,12 @@ void run_rows(const std::vector<const Row*>& rows, Bench& bench, bool best,
               std::vector<Outcome>& outcomes) {
   for (const Row* row : rows) {
     if (!best && !row->per_table) continue;
+    const double start = now();
     outcomes.push_back({.row = row,
                         .table = bench.kernel_set(),
                         .best_table = best,
                         .result = run_row(*row, bench)});
+    outcomes.back().seconds = now() - start;
     std::printf("%s\n", line(outcomes.back()).c_str());
     std::fflush(stdout);
   }

@@ -66,6 +66,7 @@ double Outcome::attained() const {
 }
 
 std::string Outcome::verdict() const {
+  if (result.skipped) return "skipped";
   if (!has_value()) return "missed";
   if (!has_goal()) return "no goal";
   if (attained() >= 1) return "at goal";
@@ -108,9 +109,12 @@ std::string line(const Outcome& o) {
 }
 
 std::string summary(const std::vector<Outcome>& outcomes) {
-  int goals = 0, reached = 0, below = 0, missing = 0;
+  int goals = 0, reached = 0, below = 0, missing = 0, skipped = 0;
+  double minutes = 0;
   for (const Outcome& o : outcomes) {
-    if (!o.has_goal()) continue;
+    minutes += o.seconds / 60;
+    skipped += o.result.skipped ? 1 : 0;
+    if (!o.counts()) continue;
     ++goals;
     missing += o.has_value() ? 0 : 1;
     reached += o.attained() >= 1 ? 1 : 0;
@@ -120,9 +124,9 @@ std::string summary(const std::vector<Outcome>& outcomes) {
   const bool accepted = reached >= kShare * goals && below == 0;
   return fmt::format(
       "{} of {} rows at goal ({:.0f} %), {} below 70 % of it, {} without a value: {} (85 % at goal "
-      "and none below 70 %)",
+      "and none below 70 %); {} skipped; {:.1f} minutes",
       reached, goals, 100.0 * reached / goals, below, missing,
-      accepted ? "accepted" : "not accepted");
+      accepted ? "accepted" : "not accepted", skipped, minutes);
 }
 
 std::string to_json(const Circumstances& about, const Bench& bench,
@@ -154,6 +158,7 @@ std::string to_json(const Circumstances& about, const Bench& bench,
     row["verdict"] = o.verdict();
     row["note"] = o.has_value() ? o.result.note : o.result.missed;
     row["basis"] = o.row->basis;
+    row["seconds"] = std::round(o.seconds * 10) / 10;
     out["rows"].push_back(row);
   }
   return out.dump(1) + "\n";

@@ -14,8 +14,10 @@ struct Outcome {
   std::string table;  // kernel set that it ran with
   bool best_table;    // only then has it a goal
   Result result;
+  double seconds = 0;  // that it took, with making its data
 
   bool has_goal() const { return best_table && row->goal > 0; }
+  bool counts() const { return has_goal() && !result.skipped; }  // among rows at goal or not
   bool has_value() const { return result.missed.empty(); }
   double attained() const;  // part of the goal, 1 or more: at goal; 0 without a value
   std::string verdict() const;

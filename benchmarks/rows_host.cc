@@ -50,9 +50,9 @@ std::string vocabulary_note(const Tokenizer& tokenizer) {
 }
 
 Result encode(Bench& bench, const std::string& name) {
-  if (const std::string no = no_file(tokenizer_file(bench)); !no.empty()) return missed(no);
+  if (const std::string no = no_file(tokenizer_file(bench)); !no.empty()) return skipped(no);
   const std::string text = text_of(bench, name);
-  if (text.empty()) return missed("no text: scripts/lib/make_texts.py");
+  if (text.empty()) return skipped("no text: scripts/lib/make_texts.py");
   const Tokenizer tokenizer = Tokenizer::load(tokenizer_file(bench));
   std::size_t tokens = 0;
   const double time = bench.best([&] { tokens = tokenizer.encode(text, true).size(); });
@@ -62,13 +62,13 @@ Result encode(Bench& bench, const std::string& name) {
 }
 
 Result decode(Bench& bench) {
-  if (const std::string no = no_file(tokenizer_file(bench)); !no.empty()) return missed(no);
+  if (const std::string no = no_file(tokenizer_file(bench)); !no.empty()) return skipped(no);
   const Tokenizer tokenizer = Tokenizer::load(tokenizer_file(bench));
   double worst = 0;
   std::string note;
   for (const char* name : {"en.txt", "code.txt", "zh.txt"}) {
     const std::string text = text_of(bench, name);
-    if (text.empty()) return missed("no text: scripts/lib/make_texts.py");
+    if (text.empty()) return skipped("no text: scripts/lib/make_texts.py");
     const std::vector<TokenId> tokens = tokenizer.encode(text, true);
     if (tokenizer.decode(tokens) != text) return missed("decode(encode(text)) is not the text");
     const double time = bench.best([&] { static_cast<void>(tokenizer.decode(tokens)); });
@@ -81,7 +81,7 @@ Result decode(Bench& bench) {
 
 Result load(Bench& bench) {
   const fs::path file = tokenizer_file(bench);
-  if (const std::string no = no_file(file); !no.empty()) return missed(no);
+  if (const std::string no = no_file(file); !no.empty()) return skipped(no);
   const double time = bench.best([&] { static_cast<void>(Tokenizer::load(file)); });
   return {.value = 1e3 * time, .note = fmt::format("{} bytes of JSON", fs::file_size(file))};
 }

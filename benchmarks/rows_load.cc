@@ -1,9 +1,13 @@
 // Opening and loading checkpoints, and the memory that a loaded model takes.
 #include <algorithm>
+#include <atomic>
 #include <cstdlib>
+#include <fcntl.h>
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <thread>
+#include <unistd.h>
 #include <vector>
 
 #include "dsv32/checkpoint.h"
@@ -22,7 +26,8 @@ namespace fs = std::filesystem;
 constexpr double kMegabyte = 1e6;
 
 // Checkpoints that bench.sh makes: `fake` has every tensor of DeepSeek-V3.2 and no values, `real`
-// has few layers of real width. Smoke runs take the bundled model.
+// has few layers of real width, `layer` one with all 256 experts. Smoke runs take the bundled
+// model.
 fs::path model_folder(const Bench& bench, const char* name) {
   if (bench.smoke()) return fs::path(DSV32_SOURCE_DIR) / "examples/tiny_model";
   const char* models = std::getenv("DSV32_BENCH_MODELS");
@@ -51,7 +56,7 @@ double allowed_part(double seconds, std::size_t tensors) {
 
 Result open_index(Bench& bench) {
   const fs::path folder = model_folder(bench, "fake");
-  if (const std::string no = no_model(folder); !no.empty()) return missed(no);
+  if (const std::string no = no_model(folder); !no.empty()) return skipped(no);
   std::size_t tensors = 0;
   const double before = anonymous();
   double grown = 0;
@@ -73,7 +78,7 @@ LoadOptions load_options(const Bench& bench) {
 
 Result load_model(Bench& bench) {
   const fs::path folder = model_folder(bench, "real");
-  if (const std::string no = no_model(folder); !no.empty()) return missed(no);
+  if (const std::string no = no_model(folder); !no.empty()) return skipped(no);
   const Checkpoint checkpoint = Checkpoint::open(folder);
   const std::size_t tensors = checkpoint.tensors().size();
   double copied = 0, weights = 0;
@@ -90,25 +95,163 @@ Result load_model(Bench& bench) {
                           tensors, weights / 1e9, copied / kMegabyte, 1e3 * time)};
 }
 
-// Anonymous memory of a loaded model above weights and cache. It does not grow with the number of
-// layers, so what may be used is a part of all of DeepSeek-V3.2's weights.
+class WeightFiles {
+ public:
+  explicit WeightFiles(const fs::path& folder) {
+    for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
+      if (entry.path().extension() != ".safetensors") continue;
+      const int fd = open(entry.path().c_str(), O_RDONLY | O_CLOEXEC);
+      DSV32_CHECK(fd >= 0, io, "cannot open {}", entry.path().string());
+      files_.push_back({fd, entry.file_size()});
+      bytes_ += entry.file_size();
+    }
+  }
+  ~WeightFiles() {
+    for (const One& file : files_) close(file.fd);
+  }
+  WeightFiles(const WeightFiles&) = delete;
+  WeightFiles& operator=(const WeightFiles&) = delete;
+
+  std::size_t bytes() const { return bytes_; }
+
+  // Out of the page cache: the next reader reads the disk. Needs no rights, but clean pages.
+  void forget() const {
+    for (const One& file : files_) {
+      fdatasync(file.fd);
+      posix_fadvise(file.fd, 0, 0, POSIX_FADV_DONTNEED);
+    }
+  }
+
+  // Seconds of reading everything into small buffers by `threads` threads, 4 MB at a time.
+  double read(int threads) const {
+    std::atomic<std::size_t> next{0};
+    const double start = now();
+    std::vector<std::jthread> readers;
+    for (int i = 0; i < threads; ++i) readers.emplace_back([&] { read_pieces(next); });
+    readers.clear();
+    return now() - start;
+  }
+
+ private:
+  struct One {
+    int fd;
+    std::size_t size;
+  };
+  static constexpr std::size_t kPiece = std::size_t{4} << 20;
+
+  void read_pieces(std::atomic<std::size_t>& next) const {
+    std::vector<char> buffer(kPiece);
+    for (std::size_t piece = next++;; piece = next++) {
+      std::size_t first = piece * kPiece, file = 0;
+      while (file < files_.size() && first >= rounded(files_[file].size))
+        first -= rounded(files_[file++].size);
+      if (file == files_.size()) return;
+      const std::size_t count = std::min(kPiece, files_[file].size - first);
+      const ssize_t n = pread(files_[file].fd, buffer.data(), count, static_cast<off_t>(first));
+      DSV32_CHECK(n == static_cast<ssize_t>(count), io, "a weight file ends early");
+    }
+  }
+  static std::size_t rounded(std::size_t size) { return (size + kPiece - 1) / kPiece * kPiece; }
+
+  std::vector<One> files_;
+  std::size_t bytes_ = 0;
+};
+
+// Up to the moment when the first token could be asked for. Void if weights were copied.
+Result load_layer(Bench& bench) {
+  const fs::path folder = model_folder(bench, "layer");
+  if (const std::string no = no_model(folder); !no.empty()) return skipped(no);
+  LoadOptions options = load_options(bench);
+  options.allow_paging = true;
+  const WeightFiles files(folder);
+  const Checkpoint checkpoint = Checkpoint::open(folder);
+  const std::size_t tensors = checkpoint.tensors().size();
+  const double before = anonymous();
+  double touched = 0;
+  const auto load = [&] {
+    const double start = now();
+    const Model model = Model::load(folder, options);
+    touched = std::max(touched, anonymous() - before);
+    return now() - start;
+  };
+  files.forget();
+  const double cold = load(), warm = bench.best(load);
+  const auto bytes = static_cast<double>(files.bytes());
+  const std::string note = fmt::format(
+      "{} tensors, {:.2f} GB mapped, {:.0f} MB of memory touched, {:.0f} ms; {:.0f} ms "
+      "with nothing of the files in memory",
+      tensors, bytes / 1e9, touched / kMegabyte, 1e3 * warm, 1e3 * cold);
+  if (touched > 0.02 * bytes && !bench.smoke()) return missed("void, copied: " + note);
+  return {.value = allowed_part(warm, tensors), .note = note};
+}
+
+// Loading with every weight touched, from the disk, in turns with plain reads of the same files.
+Result load_cold(Bench& bench) {
+  const fs::path folder = model_folder(bench, "layer");
+  if (const std::string no = no_model(folder); !no.empty()) return skipped(no);
+  LoadOptions options = load_options(bench);
+  options.allow_paging = options.preload = true;
+  const WeightFiles files(folder);
+  const int threads = usable_cores();
+  const Paired p = bench.compare(
+      [&] {
+        files.forget();
+        return files.read(threads);
+      },
+      [&] {
+        files.forget();
+        const double start = now();
+        static_cast<void>(Model::load(folder, options));
+        return now() - start;
+      });
+  const auto bytes = static_cast<double>(files.bytes());
+  return {.value = p.ratio,
+          .note = fmt::format("{:.2f} GB at {:.2f} GB/s, the disk {:.2f}; {}", bytes / 1e9,
+                              bytes / p.reference / 1e9, bytes / p.time / 1e9, p.text())};
+}
+
+// The most anonymous memory that this process has had while this lives.
+class PeakMemory {
+ public:
+  PeakMemory()
+      : thread_([this](const std::stop_token& stop) {
+          while (!stop.stop_requested()) {
+            peak_ = std::max(peak_.load(), anonymous());
+            std::this_thread::sleep_for(std::chrono::milliseconds(1));
+          }
+        }) {}
+  double bytes() const { return std::max(peak_.load(), anonymous()); }
+
+ private:
+  std::atomic<double> peak_{0};
+  std::jthread thread_;
+};
+
+// The peak of anonymous memory above weights and cache, from before loading. Buffers do not grow
+// with the number of layers, and the index of all 92,425 tensors is held beside them, so what may
+// be used is a part of all of DeepSeek-V3.2's weights.
 Result memory_overhead(Bench& bench) {
   constexpr double kWeights = 671.9e9;
-  const fs::path folder = model_folder(bench, "real");
-  if (const std::string no = no_model(folder); !no.empty()) return missed(no);
+  const fs::path folder = model_folder(bench, "real"), all = model_folder(bench, "fake");
+  if (const std::string no = no_model(folder); !no.empty()) return skipped(no);
+  if (const std::string no = no_model(all); !no.empty()) return skipped(no);
   const double before = anonymous();
+  const PeakMemory peak;
+  const Checkpoint index = Checkpoint::open(all);
+  const double indexed = anonymous() - before;
   const Model model = Model::load(folder, load_options(bench));
   Session session(model);
   const std::vector<TokenId> prompt(static_cast<std::size_t>(bench.pick(256, 16)), 5);
   session.append(prompt);
   const MemoryUsage use = model.memory_usage();
   // Pages of buffers that this prompt was too short to touch count, too.
-  const double touched = anonymous() - before - static_cast<double>(use.kv_cache_bytes);
-  const double overhead = std::max(touched, static_cast<double>(use.activation_bytes));
+  const double touched = peak.bytes() - before - static_cast<double>(use.kv_cache_bytes);
+  const double overhead = std::max(touched, indexed + static_cast<double>(use.activation_bytes));
   return {.value = overhead / (0.02 * kWeights + 256 * 1024 * 1024),
-          .note = fmt::format("{:.0f} MB planned, {:.0f} MB touched by a short prompt",
+          .note = fmt::format("{:.0f} MB planned and {:.0f} MB of index; peak of a short prompt "
+                              "{:.0f} MB",
                               static_cast<double>(use.activation_bytes) / kMegabyte,
-                              touched / kMegabyte)};
+                              indexed / kMegabyte, touched / kMegabyte)};
 }
 
 Result kv_bytes(Bench&) {
@@ -132,12 +275,25 @@ const Register rows([](std::vector<Row>& out) {
                  .higher_is_better = false,
                  .basis = "weights stay where they lie: no copy",
                  .run = load_model});
+  out.push_back({.name = "load_mmap_ready",
+                 .shape = "one layer with 256 experts, 11.6 GB, bound and ready to run",
+                 .unit = "of 50 ms + 2 us a tensor",
+                 .goal = 1,
+                 .higher_is_better = false,
+                 .basis = "weights stay where they lie: no copy",
+                 .run = load_layer});
+  out.push_back({.name = "load_mmap_cold",
+                 .shape = "the same from the disk, every weight touched (LoadOptions::preload)",
+                 .unit = "of the disk's speed",
+                 .goal = 0.9,
+                 .basis = "plain reads of the same files by as many threads as there are cores",
+                 .run = load_cold});
   out.push_back({.name = "memory_overhead",
                  .shape = "real width, 2,048 tokens a pass",
                  .unit = "of 2 % of 671.9 GB + 256 MiB",
                  .goal = 1,
                  .higher_is_better = false,
-                 .basis = "activations and scratch, all that is neither weights nor cache",
+                 .basis = "activations, scratch and index: all that is neither weights nor cache",
                  .run = memory_overhead});
   out.push_back({.name = "kv_bytes_a_token",
                  .shape = "DeepSeek-V3.2, FP8 cache",

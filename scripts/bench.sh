@@ -2,7 +2,8 @@
 # Builds and runs the benchmarks. usage: bench.sh [--smoke] [--json FILE] [--list] [ROW...]
 # ROW is a row's name or its beginning; `bench.sh --help` has all options. The whole suite takes at
 # most 40 minutes and wants the machine for itself. --smoke takes the dev build: it only has to run.
-# Checkpoints for the load rows (2.5 GB) are made once, in build/bench-models.
+# Checkpoints for the load rows (2.5 GB, and 11.6 GB where 40 GB are free) are made once, in
+# build/bench-models.
 set -euo pipefail
 here=$PWD
 command="./scripts/bench.sh $*"
@@ -14,17 +15,33 @@ grep -qs DSV32_BUILD_BENCHMARKS:BOOL=ON build/$preset/CMakeCache.txt ||
   step "configure ($preset)" cmake --preset $preset -DDSV32_BUILD_BENCHMARKS=ON
 step "build (benchmarks)" cmake --build --preset $preset -j "$jobs" --target dsv32-bench
 
+# The large one only for the rows that read it.
+rows= large= before=
+for argument in "$@"; do
+  [[ $argument == -* || $before == --json || $before == --seconds || $before == --kernels ]] || rows=yes
+  [[ $argument != load* ]] || large=yes
+  before=$argument
+done
+[ -n "$rows" ] || large=yes
 make_models() {
   local models=build/bench-models
   mkdir -p $models
   [ -f $models/fake/config.json ] ||
     step "full-size fake checkpoint" python3 scripts/make_fake_checkpoint.py $models/fake
-  if [ ! -f $models/real/config.json ]; then
-    step "build (dsv32)" cmake --build --preset $preset -j "$jobs" --target dsv32-cli
-    rm -rf $models/real
-    step "checkpoint of real width" build/$preset/examples/cli/dsv32 make-model \
-      -o $models/real --layers 2 --dense-layers 1 --experts 32 --vocab 4096 --max-context 16k
+  make_model "checkpoint of real width" $models/real --layers 2 --dense-layers 1 --experts 32
+  [ -n "$large" ] || return 0
+  if [ -f $models/layer/config.json ] || [ "$(df --output=avail -B1G $models | tail -1)" -ge 40 ]; then
+    make_model "layer of 256 experts" $models/layer --layers 1 --dense-layers 0
+  else
+    say "== layer of 256 experts ... skipped: it wants 40 GB of free disk"
   fi
+}
+make_model() {  # STEP FOLDER OPTION...
+  local name=$1 folder=$2; shift 2
+  [ ! -f "$folder/config.json" ] || return 0
+  step "build (dsv32)" cmake --build --preset $preset -j "$jobs" --target dsv32-cli
+  rm -rf "$folder"
+  step "$name" build/$preset/examples/cli/dsv32 make-model -o "$folder" --vocab 4096 --max-context 16k "$@"
 }
 # The tokenizer's rows want DeepSeek's vocabulary: DSV32_TOKENIZER=.../tokenizer.json. Without it they say so.
 make_texts() {

@@ -1,6 +1,6 @@
-"""Writes a random Q8_0 GGUF of DeepSeek-V3.2's real width for llama.cpp: one dense layer, one MoE layer of 32 experts.
+"""Writes a random GGUF of DeepSeek-V3.2's real width for llama.cpp: one dense layer, one MoE layer of 32 experts.
 
-The same shape as LayerBench's model of two layers. usage: make_gguf.py OUT.gguf (needs PyPI's `gguf`)
+The same shape as LayerBench's model of two layers. usage: make_gguf.py OUT.gguf [q8_0|bf16] (needs PyPI's `gguf`)
 """
 import sys
 
@@ -10,22 +10,25 @@ import numpy
 HIDDEN, VOCAB, HEADS, EXPERTS = 7168, 4096, 128, 32
 Q_RANK, KV_RANK, NOPE, ROPE, VALUE = 1536, 512, 128, 64, 128
 INDEX_HEADS, INDEX_DIM, MLP, MOE_MLP = 64, 128, 18432, 2048
-Q8_0 = gguf.GGMLQuantizationType.Q8_0
+TYPE = gguf.GGMLQuantizationType[(sys.argv[2] if len(sys.argv) > 2 else "q8_0").upper()]
 
 rng = numpy.random.default_rng(1)
-# Blocks of 32 weights: an f16 scale and 32 int8. Every tensor is a piece of this.
+# Blocks of 32 weights: an f16 scale and 32 int8, or 32 BF16. Every tensor is a piece of this.
 BLOCKS = EXPERTS * MOE_MLP * HIDDEN // 32
-pool = rng.integers(0, 256, (BLOCKS, 34), dtype=numpy.uint8)
-pool[:, :2] = numpy.frombuffer(numpy.float16(1 / 8192).tobytes(), dtype=numpy.uint8)
+if TYPE == gguf.GGMLQuantizationType.Q8_0:
+    pool = rng.integers(0, 256, (BLOCKS, 34), dtype=numpy.uint8)
+    pool[:, :2] = numpy.frombuffer(numpy.float16(1 / 8192).tobytes(), dtype=numpy.uint8)
+else:  # sign and mantissa at random, 2^-7
+    pool = (rng.integers(0, 65536, (BLOCKS, 32), dtype=numpy.uint16) & 0x807F | 0x3C00).view(numpy.uint8)
 
 
-def q8(writer, name, *shape):
+def matrix(writer, name, *shape):
     """shape in numpy's order: columns last."""
     count = 1
     for n in shape:
         count *= n
-    data = pool[: count // 32].reshape(*shape[:-1], shape[-1] // 32 * 34)
-    writer.add_tensor(name, data, raw_dtype=Q8_0)
+    data = pool[: count // 32].reshape(*shape[:-1], shape[-1] // 32 * pool.shape[1])
+    writer.add_tensor(name, data, raw_dtype=TYPE)
 
 
 def f32(writer, name, *shape, scale=0.0):
@@ -67,38 +70,38 @@ def layer(w, i):
     p = f"blk.{i}."
     for name, n in (("attn_norm", HIDDEN), ("attn_q_a_norm", Q_RANK), ("attn_kv_a_norm", KV_RANK), ("ffn_norm", HIDDEN)):
         f32(w, p + name + ".weight", n)
-    q8(w, p + "attn_q_a.weight", Q_RANK, HIDDEN)
-    q8(w, p + "attn_q_b.weight", HEADS * (NOPE + ROPE), Q_RANK)
-    q8(w, p + "attn_kv_a_mqa.weight", KV_RANK + ROPE, HIDDEN)
-    q8(w, p + "attn_k_b.weight", HEADS, KV_RANK, NOPE)
-    q8(w, p + "attn_v_b.weight", HEADS, VALUE, KV_RANK)
-    q8(w, p + "attn_output.weight", HIDDEN, HEADS * VALUE)
+    matrix(w, p + "attn_q_a.weight", Q_RANK, HIDDEN)
+    matrix(w, p + "attn_q_b.weight", HEADS * (NOPE + ROPE), Q_RANK)
+    matrix(w, p + "attn_kv_a_mqa.weight", KV_RANK + ROPE, HIDDEN)
+    matrix(w, p + "attn_k_b.weight", HEADS, KV_RANK, NOPE)
+    matrix(w, p + "attn_v_b.weight", HEADS, VALUE, KV_RANK)
+    matrix(w, p + "attn_output.weight", HIDDEN, HEADS * VALUE)
     f32(w, p + "indexer.k_norm.weight", INDEX_DIM)
     f32(w, p + "indexer.k_norm.bias", INDEX_DIM, scale=0.1)
-    q8(w, p + "indexer.proj.weight", INDEX_HEADS, HIDDEN)
-    q8(w, p + "indexer.attn_k.weight", INDEX_DIM, HIDDEN)
-    q8(w, p + "indexer.attn_q_b.weight", INDEX_HEADS * INDEX_DIM, Q_RANK)
+    matrix(w, p + "indexer.proj.weight", INDEX_HEADS, HIDDEN)
+    matrix(w, p + "indexer.attn_k.weight", INDEX_DIM, HIDDEN)
+    matrix(w, p + "indexer.attn_q_b.weight", INDEX_HEADS * INDEX_DIM, Q_RANK)
     if i == 0:
-        q8(w, p + "ffn_gate.weight", MLP, HIDDEN)
-        q8(w, p + "ffn_up.weight", MLP, HIDDEN)
-        q8(w, p + "ffn_down.weight", HIDDEN, MLP)
+        matrix(w, p + "ffn_gate.weight", MLP, HIDDEN)
+        matrix(w, p + "ffn_up.weight", MLP, HIDDEN)
+        matrix(w, p + "ffn_down.weight", HIDDEN, MLP)
         return
     f32(w, p + "ffn_gate_inp.weight", EXPERTS, HIDDEN, scale=0.02)
     f32(w, p + "exp_probs_b.bias", EXPERTS)
-    q8(w, p + "ffn_gate_exps.weight", EXPERTS, MOE_MLP, HIDDEN)
-    q8(w, p + "ffn_up_exps.weight", EXPERTS, MOE_MLP, HIDDEN)
-    q8(w, p + "ffn_down_exps.weight", EXPERTS, HIDDEN, MOE_MLP)
-    q8(w, p + "ffn_gate_shexp.weight", MOE_MLP, HIDDEN)
-    q8(w, p + "ffn_up_shexp.weight", MOE_MLP, HIDDEN)
-    q8(w, p + "ffn_down_shexp.weight", HIDDEN, MOE_MLP)
+    matrix(w, p + "ffn_gate_exps.weight", EXPERTS, MOE_MLP, HIDDEN)
+    matrix(w, p + "ffn_up_exps.weight", EXPERTS, MOE_MLP, HIDDEN)
+    matrix(w, p + "ffn_down_exps.weight", EXPERTS, HIDDEN, MOE_MLP)
+    matrix(w, p + "ffn_gate_shexp.weight", MOE_MLP, HIDDEN)
+    matrix(w, p + "ffn_up_shexp.weight", MOE_MLP, HIDDEN)
+    matrix(w, p + "ffn_down_shexp.weight", HIDDEN, MOE_MLP)
 
 
 def main(out):
     w = gguf.GGUFWriter(out, "deepseek32")
     metadata(w)
-    q8(w, "token_embd.weight", VOCAB, HIDDEN)
+    matrix(w, "token_embd.weight", VOCAB, HIDDEN)
     f32(w, "output_norm.weight", HIDDEN)
-    q8(w, "output.weight", VOCAB, HIDDEN)
+    matrix(w, "output.weight", VOCAB, HIDDEN)
     for i in range(2):
         layer(w, i)
     w.write_header_to_file()

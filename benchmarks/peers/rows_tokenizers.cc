@@ -38,17 +38,17 @@ double peer_seconds(const std::string& kind, const fs::path& tokenizer, const fs
 }
 
 Result against(Bench& bench, const std::string& kind, const std::string& name) {
-  if (bench.smoke()) return missed("a peer has no smoke run");
+  if (bench.smoke()) return skipped("a peer has no smoke run");
   const char* folder = std::getenv("DSV32_BENCH_TEXTS");
   const fs::path texts =
       folder ? fs::path(folder) : fs::path(DSV32_SOURCE_DIR) / "build/bench-texts";
   const fs::path file = texts / "tokenizer.json", text_file = texts / (name + ".txt");
-  if (!fs::exists(file) || !fs::exists(text_file)) return missed("there is no " + file.string());
+  if (!fs::exists(file) || !fs::exists(text_file)) return skipped("there is no " + file.string());
   std::ifstream stream(text_file, std::ios::binary);
   const std::string text{std::istreambuf_iterator<char>(stream), {}};
   const Tokenizer tokenizer = Tokenizer::load(file);
   long theirs = 0;
-  if (peer_seconds(kind, file, text_file, &theirs) < 0) return missed(kind + " does not run");
+  if (peer_seconds(kind, file, text_file, &theirs) < 0) return skipped(kind + " does not run");
   std::size_t ours = 0;
   const Paired p = bench.compare(
       [&] { return peer_seconds(kind, file, text_file, &theirs); },

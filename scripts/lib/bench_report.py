@@ -2,17 +2,19 @@
 """Puts benchmark results into docs/performance.md and draws docs/plots. usage: bench_report.py RESULT.json...
 
 Results are those of scripts/bench.sh --json and scripts/bench_peers.sh --json; a later file's row replaces an earlier
-one's. Only what lies between the markers in docs/performance.md is replaced. Plots need matplotlib; without it they
-are left as they are.
+one's. Only what lies between the markers in docs/performance.md is replaced. Why a row misses its goal is written by
+hand, in docs/performance-reasons.toml. Plots need matplotlib; without it they are left as they are.
 """
 import json
 import pathlib
 import re
 import sys
+import tomllib
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs/performance.md"
 PLOTS = ROOT / "docs/plots"
+REASONS = ROOT / "docs/performance-reasons.toml"
 BEGIN, END = "<!-- results: written by scripts/lib/bench_report.py -->", "<!-- end of results -->"
 GROUPS = [
     ("Limits of this machine", r"limit_"),
@@ -79,15 +81,40 @@ def circumstances(runs):
     return lines
 
 
+def reasons():
+    """[(pattern of names, why)]; a row has the first that matches the whole of its name."""
+    if not REASONS.exists():
+        return []
+    return [(r["rows"], " ".join(r["why"].split())) for r in tomllib.loads(REASONS.read_text())["reason"]]
+
+
+def misses(goals):
+    """The rows that miss their goal, worst first."""
+    known = reasons()
+    missed = [r for r in goals if (attained(r) or 0) < 1]
+    if not missed:
+        return []
+    lines = ["### Where a goal is missed", "", "| row | value | goal | part | unit | why |", "|---|---|---|---|---|---|"]
+    for r in sorted(missed, key=lambda r: (attained(r) or 0, r["name"])):
+        why = next((why for rows, why in known if re.fullmatch(rows, r["name"])), "not explained")
+        part = "no value" if r["value"] is None else f"{100 * attained(r):.0f} %"
+        why = why if r["value"] is not None else f"{r['note']}; {why}" if why != "not explained" else r["note"]
+        goal = ("" if r["higher_is_better"] else "at most ") + number(r["goal"])
+        lines.append(f"| {r['name']} | {number(r['value'])} | {goal} | {part} | {r['unit']} | {why} |")
+    return lines + [""]
+
+
 def page(runs, rows):
-    goals = [r for r in rows if r["goal"] is not None]
+    skipped = [r["name"] for r in rows if r["verdict"] == "skipped"]
+    goals = [r for r in rows if r["goal"] is not None and r["verdict"] != "skipped"]
     reached = sum((attained(r) or 0) >= 1 for r in goals)
     below = [r["name"] for r in goals if attained(r) is not None and attained(r) < 0.7]
     missing = [r["name"] for r in goals if r["value"] is None]
     out = [BEGIN, "", "## Results", "",
            f"{reached} of {len(goals)} rows are at their goal ({100 * reached / max(len(goals), 1):.0f} %), {len(below)} are below 70 % of it, "
-           f"{len(missing)} have no value.", ""]
-    out += circumstances(runs) + ["", "![rows against their goals](plots/goals.svg)", ""]
+           f"{len(missing)} have no value. Rows without a goal do not count, nor do those that were skipped, each of which "
+           f"says why ({len(skipped)}).", ""]
+    out += circumstances(runs) + ["", "![rows against their goals](plots/goals.svg)", ""] + misses(goals)
     left = list(rows)
     for title, pattern in GROUPS:
         chosen = [r for r in left if re.match(pattern, r["name"])]
