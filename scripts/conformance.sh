@@ -7,7 +7,8 @@
 #   conformance.sh file PATH [--list]      reads every byte of every tensor
 #   conformance.sh parse --mode chat|thinking [--format v32|v31] [--strict] [--seed N]   stdin
 #   conformance.sh --path                  prints the built program
-# The first four end with "N passed, N failed" and exit 0 only if something ran and nothing failed.
+# The first four end with "N passed, N failed" and exit 0 only if something ran and nothing failed. Of the others 1 is a refusal,
+# 2 wrong usage, anything else a defect.
 set -euo pipefail
 here=$PWD
 . "$(dirname "$0")/lib/setup.sh"

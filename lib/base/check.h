@@ -17,6 +17,8 @@ namespace dsv32 {
 
 // Text from a file, a model or a caller, fit for a message: at most 64 bytes, escaped, in quotes.
 std::string quote(std::string_view foreign);
+// The same for a path, of which a long one keeps its end: the file's name.
+std::string quote_path(std::string_view path);
 
 }  // namespace dsv32
 

@@ -20,6 +20,15 @@ std::string_view utf8_prefix(std::string_view text, std::size_t limit) {
 
 bool printable(unsigned char c) { return c >= 0x20 && c < 0x7F && c != '"' && c != '\\'; }
 
+std::string escaped(std::string_view text) {
+  std::string out;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    out += printable(byte) ? std::string(1, c) : fmt::format("\\x{:02x}", byte);
+  }
+  return out;
+}
+
 }  // namespace
 
 Error::Error(ErrorCode code, const std::string& message)
@@ -28,13 +37,13 @@ Error::Error(ErrorCode code, const std::string& message)
 Error::~Error() = default;
 
 std::string quote(std::string_view foreign) {
-  std::string out = "\"";
-  for (const char c : foreign.substr(0, kMaxQuoted)) {
-    const auto byte = static_cast<unsigned char>(c);
-    out += printable(byte) ? std::string(1, c) : fmt::format("\\x{:02x}", byte);
-  }
-  if (foreign.size() > kMaxQuoted) out += "..";
-  return out + '"';
+  return '"' + escaped(foreign.substr(0, kMaxQuoted)) +
+         (foreign.size() > kMaxQuoted ? "..\"" : "\"");
+}
+
+std::string quote_path(std::string_view path) {
+  if (path.size() <= kMaxQuoted) return quote(path);
+  return "\".." + escaped(path.substr(path.size() - kMaxQuoted)) + '"';
 }
 
 std::string_view version() noexcept { return DSV32_VERSION; }

@@ -27,7 +27,7 @@ ErrorCode code_of(int error) {
 
 [[noreturn]] void fail(const std::filesystem::path& path, const char* what, int error) {
   throw Error(code_of(error),
-              fmt::format("cannot {} {}: {}", what, quote(path.string()), reason(error)));
+              fmt::format("cannot {} {}: {}", what, quote_path(path.string()), reason(error)));
 }
 
 // A descriptor that is closed.
@@ -46,7 +46,7 @@ class Descriptor {
   std::size_t size(const std::filesystem::path& path) const {
     struct stat info {};
     if (fstat(fd_, &info) != 0) fail(path, "look at", errno);
-    DSV32_CHECK(S_ISREG(info.st_mode), io, "{} is no regular file", quote(path.string()));
+    DSV32_CHECK(S_ISREG(info.st_mode), io, "{} is no regular file", quote_path(path.string()));
     return static_cast<std::size_t>(info.st_size);
   }
 
@@ -57,9 +57,9 @@ class Descriptor {
       if (n < 0) {
         const int error = errno;
         throw Error(code_of(error), fmt::format("cannot read {} at byte {}: {}",
-                                                quote(path.string()), done, reason(error)));
+                                                quote_path(path.string()), done, reason(error)));
       }
-      DSV32_CHECK(n > 0, io, "{} ended at byte {} of {}", quote(path.string()), done, count);
+      DSV32_CHECK(n > 0, io, "{} ended at byte {} of {}", quote_path(path.string()), done, count);
       done += static_cast<std::size_t>(n);
     }
   }
@@ -82,7 +82,7 @@ std::shared_ptr<const std::byte> read_all(const Descriptor& fd, std::size_t size
                                           const std::filesystem::path& path) {
   auto* memory = new (std::nothrow) std::byte[size];
   DSV32_CHECK(memory, out_of_memory, "no memory for the {} bytes of {}", size,
-              quote(path.string()));
+              quote_path(path.string()));
   std::shared_ptr<std::byte> data(memory, std::default_delete<std::byte[]>());
   fd.read(memory, size, path);
   return data;
@@ -137,8 +137,8 @@ std::string read_text(const Folder& folder, const std::string& name, std::size_t
   const std::filesystem::path path = folder.path() / name;
   const Descriptor fd(folder.descriptor(), name, path);
   const std::size_t size = fd.size(path);
-  DSV32_CHECK(size <= max_bytes, limit, "{} has {} bytes, more than {}", quote(path.string()), size,
-              max_bytes);
+  DSV32_CHECK(size <= max_bytes, limit, "{} has {} bytes, more than {}", quote_path(path.string()),
+              size, max_bytes);
   std::string text(size, '\0');
   fd.read(reinterpret_cast<std::byte*>(text.data()), size, path);
   return text;

@@ -71,7 +71,7 @@ std::vector<std::string> shard_names(const Folder& folder, const std::optional<W
       if (name.ends_with(".safetensors")) names.insert(name);
     }
     DSV32_CHECK(!names.empty(), not_found, "{} holds no *.safetensors",
-                quote(folder.path().string()));
+                quote_path(folder.path().string()));
   }
   return {names.begin(), names.end()};
 }
@@ -115,8 +115,12 @@ std::vector<TensorInfo> merge(std::vector<std::vector<TensorInfo>> lists) {
   while (!heap.empty()) {
     std::pop_heap(heap.begin(), heap.end(), later);
     Cursor& first = heap.back();
-    tensors.push_back(std::move(*first.at));
-    if (++first.at == first.end) {
+    // A shard holds long runs of names: taken as one, until another shard's name comes first.
+    const TensorInfo* const other = heap.size() > 1 ? &*heap.front().at : nullptr;
+    do {
+      tensors.push_back(std::move(*first.at));
+    } while (++first.at != first.end && (other == nullptr || by_name(*first.at, *other)));
+    if (first.at == first.end) {
       heap.pop_back();
     } else {
       std::push_heap(heap.begin(), heap.end(), later);

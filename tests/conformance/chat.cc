@@ -168,19 +168,22 @@ void check_request(const std::filesystem::path& path, Report& report) {
 }  // namespace
 
 int run_chat(const Args& args) {
-  DSV32_CHECK(!args.empty(), invalid_argument, "usage: chat FILE...");
+  if (args.empty()) throw UsageError("usage: chat FILE...");
   Report report;
   for (const std::string& arg : args) {
     const std::filesystem::path path(arg);
     const std::string name = path.filename().string();
-    if (path.extension() == ".json") {
-      DSV32_CHECK(name.find("_input") != name.npos, bad_format, "{} is of an unknown kind",
-                  quote(name));
-      check_request(path, report);
-    } else if (path.extension() == ".txt" && name.find("_output") != name.npos) {
-      read_file(path);  // belongs to its input
-    } else {
-      for (const Json& row : read_jsonl(path)) check_row(row, report);
+    try {
+      if (path.extension() == ".json") {
+        DSV32_CHECK(name.find("_input") != name.npos, bad_format, "is of an unknown kind");
+        check_request(path, report);
+      } else if (path.extension() == ".txt" && name.find("_output") != name.npos) {
+        read_file(path);  // belongs to its input
+      } else {
+        for_each_row(path, report, [&](const Json& row) { check_row(row, report); });
+      }
+    } catch (const Error& error) {
+      report.result(name, false, error.what());
     }
   }
   return report.finish();

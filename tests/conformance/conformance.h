@@ -3,6 +3,8 @@
 #define DSV32_TESTS_CONFORMANCE_CONFORMANCE_H_
 
 #include <filesystem>
+#include <functional>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -12,6 +14,11 @@
 namespace dsv32::conformance {
 
 using Args = std::vector<std::string>;
+
+// The command line is wrong: exit code 2.
+struct UsageError : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
 
 // Prints a line a case and counts; `finish` prints "N passed, N failed" and returns the exit code:
 // 0 only if something ran and nothing failed.
@@ -25,9 +32,13 @@ class Report {
   int passed_ = 0, failed_ = 0, skipped_ = 0;
 };
 
-std::string read_file(const std::filesystem::path& path);         // throws Error not_found
-std::vector<Json> read_jsonl(const std::filesystem::path& path);  // throws; empty is bad_format
-const Json& member(const Json& object, std::string_view key);     // throws bad_format
+std::string read_file(const std::filesystem::path& path);      // throws Error not_found
+const Json& member(const Json& object, std::string_view key);  // throws bad_format
+
+// Runs `check` on each row of a jsonl file. A row that it throws for is a failure, and so is a file
+// that is missing, empty or no JSON; the rows behind and the other files are still run.
+void for_each_row(const std::filesystem::path& path, Report& report,
+                  const std::function<void(const Json&)>& check);
 
 int run_chat(const Args& args);
 int run_stream(const Args& args);

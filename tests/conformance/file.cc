@@ -28,18 +28,29 @@ std::uint32_t crc32(std::span<const std::byte> data) {
   return ~crc;
 }
 
+// A name is a file's word: a tab, a newline or a NUL in it must not make another line.
+std::string printable(const std::string& name) {
+  std::string out;
+  for (const char c : name) {
+    const auto byte = static_cast<unsigned char>(c);
+    out += byte < 0x20 || byte == 0x7F ? fmt::format("\\u{:04x}", byte) : std::string(1, c);
+  }
+  return out;
+}
+
 }  // namespace
 
 int run_file(const Args& args) {
-  const bool list = args.size() == 2 && args[1] == "--list";
-  DSV32_CHECK(args.size() == 1 || list, invalid_argument, "usage: file PATH [--list]");
-  const Shards shards = open_shards(std::filesystem::path(args[0]), FileAccess::mmap);
+  Args paths = args;
+  const bool list = std::erase(paths, "--list") > 0;
+  if (paths.size() != 1) throw UsageError("usage: file PATH [--list]");
+  const Shards shards = open_shards(std::filesystem::path(paths[0]), FileAccess::mmap);
   std::size_t bytes = 0;
   for (const TensorInfo& tensor : shards.tensors) {
     const std::uint32_t crc = crc32(tensor.data);
     bytes += tensor.data.size();
     if (list) {
-      std::printf("%s\t%s\t[%s]\t%08x\n", tensor.name.c_str(), tensor.dtype.c_str(),
+      std::printf("%s\t%s\t[%s]\t%08x\n", printable(tensor.name).c_str(), tensor.dtype.c_str(),
                   fmt::format("{}", fmt::join(tensor.shape, ", ")).c_str(), crc);
     }
   }

@@ -1,9 +1,16 @@
 // dsv32_conformance: runs known answers against the library. See scripts/conformance.sh.
+// Exit codes: 0 good, 1 a failure or a refusal (a typed error), 2 wrong usage, 3 a defect of ours.
 #include <cstdio>
 #include <exception>
 #include <map>
 
+#include "dsv32/error.h"
+
 #include "tests/conformance/conformance.h"
+
+namespace {
+constexpr int kDefect = 3;
+}
 
 int main(int argc, char** argv) try {
   using namespace dsv32::conformance;
@@ -16,7 +23,13 @@ int main(int argc, char** argv) try {
     return 2;
   }
   return command->second(Args(argv + 2, argv + argc));
-} catch (const std::exception& error) {
+} catch (const dsv32::conformance::UsageError& error) {
   std::fprintf(stderr, "error: %s\n", error.what());
-  return 1;
+  return 2;
+} catch (const dsv32::Error& error) {
+  std::fprintf(stderr, "error: %s\n", error.what());
+  return error.code() == dsv32::ErrorCode::internal ? kDefect : 1;
+} catch (const std::exception& error) {
+  std::fprintf(stderr, "defect: %s\n", error.what());
+  return kDefect;
 }

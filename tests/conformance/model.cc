@@ -273,6 +273,7 @@ int run_model(const Args& args) {
     kernel_sets = dirs[1] == "all" ? available_backends().front().kernel_sets : Args{dirs[1]};
     dirs.erase(dirs.begin(), dirs.begin() + 2);
   }
+  if (dirs.empty()) throw UsageError("usage: model [--kernels NAME|all] DIR...");
   for (const std::string& dir : dirs) {
     for (const std::string& kernels : kernel_sets) {
       if (kernels == "reference" && kernel_sets.size() > 1) continue;  // the oracle: slow

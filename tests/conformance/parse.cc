@@ -1,5 +1,6 @@
 // parse --mode chat|thinking [--format v32|v31] [--strict] [--finish stop|length] [--seed N]: model
 // output on stdin, fed in random pieces; the message as JSON on stdout.
+#include <algorithm>
 #include <cstdio>
 #include <iostream>
 #include <iterator>
@@ -18,6 +19,18 @@ struct Options {
   std::uint64_t seed = 0;
 };
 
+void require(bool condition, const std::string& message) {
+  if (!condition) throw UsageError(message);
+}
+
+std::uint64_t seed_of(const std::string& digits) {
+  try {
+    return parse_u64(digits, "--seed");
+  } catch (const Error& error) {
+    throw UsageError(error.what());
+  }
+}
+
 Options read_options(const Args& args) {
   Options options;
   for (std::size_t i = 0; i < args.size(); ++i) {
@@ -25,7 +38,7 @@ Options read_options(const Args& args) {
       options.strict = true;
       continue;
     }
-    DSV32_CHECK(i + 1 < args.size(), invalid_argument, "{} needs a value", quote(args[i]));
+    require(i + 1 < args.size(), quote(args[i]) + " needs a value");
     const std::string& value = args[i + 1];
     if (args[i] == "--mode") {
       options.mode = value;
@@ -34,14 +47,19 @@ Options read_options(const Args& args) {
     } else if (args[i] == "--finish") {
       options.finish = value;
     } else if (args[i] == "--seed") {
-      options.seed = parse_u64(value, "--seed");
+      options.seed = seed_of(value);
     } else {
-      DSV32_CHECK(false, invalid_argument, "unknown option {}", quote(args[i]));
+      require(false, "unknown option " + quote(args[i]));
     }
     ++i;
   }
-  DSV32_CHECK(options.format == "v32" || options.format == "v31", invalid_argument, "format {}",
-              quote(options.format));
+  const auto one_of = [](const std::string& word, const std::vector<std::string>& words) {
+    require(std::find(words.begin(), words.end(), word) != words.end(),
+            fmt::format("{} is none of {}", quote(word), fmt::join(words, ", ")));
+  };
+  one_of(options.mode, {"chat", "thinking"});
+  one_of(options.format, {"v32", "v31"});
+  one_of(options.finish, {"auto", "stop", "length"});
   return options;
 }
 

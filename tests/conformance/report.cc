@@ -34,19 +34,32 @@ std::string read_file(const std::filesystem::path& path) {
   return {std::istreambuf_iterator<char>(in), {}};
 }
 
-std::vector<Json> read_jsonl(const std::filesystem::path& path) {
-  const std::string text = read_file(path);
-  std::vector<Json> rows;
+void for_each_row(const std::filesystem::path& path, Report& report,
+                  const std::function<void(const Json&)>& check) {
+  const std::string file = path.filename().string();
+  std::string text;
+  try {
+    text = read_file(path);
+  } catch (const Error& error) {
+    return report.result(file, false, error.what());
+  }
+  int line_number = 0;
+  bool empty = true;
   for (std::size_t begin = 0; begin < text.size();) {
     const std::size_t end = std::min(text.find('\n', begin), text.size());
     const std::string_view line(text.data() + begin, end - begin);
-    if (line.find_first_not_of(" \r") != std::string_view::npos) {
-      rows.push_back(parse_json(line, path.filename().string()));
-    }
     begin = end + 1;
+    ++line_number;
+    if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
+    empty = false;
+    const std::string where = fmt::format("{}:{}", file, line_number);
+    try {
+      check(parse_json(line, where));
+    } catch (const Error& error) {
+      report.result(where, false, error.what());
+    }
   }
-  DSV32_CHECK(!rows.empty(), bad_format, "{} holds no case", quote(path.string()));
-  return rows;
+  if (empty) report.result(file, false, "holds no case");
 }
 
 const Json& member(const Json& object, std::string_view key) {

@@ -95,18 +95,14 @@ std::string check_case(const Json& row) {
 }  // namespace
 
 int run_stream(const Args& args) {
-  DSV32_CHECK(!args.empty(), invalid_argument, "usage: stream FILE...");
+  if (args.empty()) throw UsageError("usage: stream FILE...");
   Report report;
   for (const std::string& path : args) {
-    for (const Json& row : read_jsonl(path)) {
-      std::string fault;
-      try {
-        fault = check_case(row);
-      } catch (const Error& error) {
-        fault = error.what();
-      }
-      report.result(member(row, "name").text, fault.empty(), fault);
-    }
+    for_each_row(path, report, [&](const Json& row) {
+      const std::string& name = member(row, "name").text;
+      const std::string fault = check_case(row);
+      report.result(name, fault.empty(), fault);
+    });
   }
   return report.finish();
 }

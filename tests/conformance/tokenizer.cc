@@ -57,11 +57,11 @@ std::string check_decode(const Tokenizer& tokenizer, const Json& row) {
 }  // namespace
 
 int run_tokenizer(const Args& args) {
-  DSV32_CHECK(args.size() >= 2, invalid_argument, "usage: tokenizer DIR FILE...");
+  if (args.size() < 2) throw UsageError("usage: tokenizer DIR FILE...");
   std::map<std::string, Tokenizer> tokenizers;
   Report report;
   for (std::size_t i = 1; i < args.size(); ++i) {
-    for (const Json& row : read_jsonl(args[i])) {
+    for_each_row(args[i], report, [&](const Json& row) {
       const std::string& name = member(row, "tokenizer").text;
       auto found = tokenizers.find(name);
       if (found == tokenizers.end()) {
@@ -73,7 +73,7 @@ int run_tokenizer(const Args& args) {
       if (kind == "encode") fault = check_encode(found->second, row);
       if (kind == "decode") fault = check_decode(found->second, row);
       report.result(member(row, "name").text, fault.empty(), fault);
-    }
+    });
   }
   return report.finish();
 }
