@@ -6,7 +6,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 cd "$root"
 mkdir -p build/logs
 deps=$root/.deps
-export PATH="$deps/usr/bin:$deps/python/bin:$PATH"
+export PATH="$deps/bin:$deps/usr/bin:$deps/python/cmake/data/bin:$deps/python/bin:$PATH"
 export CMAKE_PREFIX_PATH="$deps/usr${CMAKE_PREFIX_PATH:+:$CMAKE_PREFIX_PATH}"
 
 say() { printf '%s\n' "$*"; }
@@ -58,14 +58,30 @@ apt_install() {
   $sudo apt-get update -qq && DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends "$@"
 }
 
-# Without root: fetch the packages and unpack them into .deps. Enough for header-only libraries.
+# Without root: fetch the packages, and those that they need, and unpack them into .deps. Headers and
+# cmake run from there; compilers and clang's tools do not, and what needs them falls out.
 apt_unpack() {
-  local state=$deps/apt; mkdir -p "$state/lists/partial" "$state/cache/archives/partial"
+  local state=$deps/apt names wanted=() package
+  for package in "$@"; do
+    case $package in cmake | ninja-build | catch2 | libfmt-dev | libcli11-dev | nlohmann-json3-dev) wanted+=("$package") ;; esac
+  done
+  [ ${#wanted[@]} -gt 0 ] || return 0
+  mkdir -p "$state/lists/partial" "$state/cache/archives/partial" "$deps/bin"
   local options=(-o "Dir::State::lists=$state/lists" -o "Dir::Cache=$state/cache" -o Debug::NoLocking=1)
-  apt-get "${options[@]}" update -qq &&
-    (cd "$state" && apt-get "${options[@]}" download "$@") &&
-    for package in "$state"/*.deb; do dpkg-deb -x "$package" "$deps"; done
+  apt-get "${options[@]}" update -qq || return
+  names=$(apt-get "${options[@]}" -s install --no-install-recommends "${wanted[@]}" | sed -n 's/^Inst \([^ ]*\).*/\1/p')
+  # shellcheck disable=SC2086  # names of packages
+  (cd "$state" && apt-get "${options[@]}" download $names) || return
+  for package in "$state"/*.deb; do dpkg-deb -x "$package" "$deps" || return; done
+  if [ -x "$deps/usr/bin/cmake" ]; then  # finds the libraries that came with it
+    printf '#!/bin/sh\nLD_LIBRARY_PATH=$(echo "%s"/usr/lib/*-linux-gnu) exec "%s/usr/bin/cmake" "$@"\n' \
+      "$deps" "$deps" >"$deps/bin/cmake"
+    chmod +x "$deps/bin/cmake"
+  fi
 }
+
+# Where the distribution's is too old.
+cmake_from_pypi() { python3 -m pip install -q --target "$deps/python" cmake ninja; }
 
 install_missing() {
   local packages=("$@")
@@ -79,10 +95,6 @@ install_missing() {
     say "These packages are missing: ${packages[*]}. sudo may ask for your password."
     apt_install sudo "${packages[@]}"
   elif has_command "${CXX:-g++}"; then
-    [[ " ${packages[*]} " != *" libfmt-dev "* ]] || packages+=(libfmt9)
-    if [[ " ${packages[*]} " == *" cmake "* ]]; then
-      step "cmake from PyPI" python3 -m pip install -q --target "$deps/python" cmake ninja
-    fi
     step "unpack packages into .deps" apt_unpack "${packages[@]}"
   else
     return 1
@@ -96,6 +108,7 @@ setup() {
   if [ ${#packages[@]} -gt 0 ]; then
     say "missing: ${packages[*]}"
     install_missing "${packages[@]}" || true
+    has_cmake || ! python3 -m pip --version >/dev/null 2>&1 || step "cmake from PyPI" cmake_from_pypi || true
     # What the demo needs is needed; the rest only makes checks fall out, each with its name.
     mapfile -t still < <(missing_packages demo)
     [ ${#still[@]} -eq 0 ] || die 3 "could not install: run  apt-get install ${still[*]}  as root, then this again"
