@@ -1,0 +1,28 @@
+"""README's example compiles, and the documents link to files that exist. usage: readme.py ROOT COMPILER"""
+import pathlib
+import re
+import subprocess
+import sys
+
+
+def main(root, compiler):
+    failures = links = 0
+    documents = [path for path in root.glob("*.md")] + sorted((root / "docs").rglob("*.md"))
+    documents += [root / "tests/attacks.md", *(root / "examples").rglob("README.md")]
+    for document in documents:
+        for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", document.read_text(encoding="utf-8")):
+            links += 1
+            if "://" not in link and not (document.parent / link).exists():
+                print(f"{document.relative_to(root)}: no {link}")
+                failures += 1
+    example = re.findall(r"```cpp\n(.*?)```", (root / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    command = [compiler, "-std=c++20", "-fsyntax-only", "-Wall", "-Wextra", "-Werror", f"-I{root}/include", "-x", "c++", "-"]
+    for code in example:
+        done = subprocess.run(command, input=code, text=True, capture_output=True)
+        print(done.stderr, end="")
+        failures += done.returncode != 0
+    print(f"{links} links, {len(example)} examples, {failures} wrong")
+    return 1 if failures or not example or links < 20 else 0
+
+
+sys.exit(main(pathlib.Path(sys.argv[1]), sys.argv[2]))
