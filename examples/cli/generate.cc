@@ -42,12 +42,16 @@ int complete(const GenerateCommand& command, const dsv32::Model& model, const st
              const dsv32::GenerateOptions& options, const Terminal& terminal, bool json) {
   dsv32::Session session(model);
   const bool stream = !json && !command.ids;
-  const dsv32::Generation generation = session.generate(prompt_ids(command, model, text), options,
-                                                        [&](const dsv32::GeneratedToken& token) {
-                                                          if (stream)
-                                                            terminal.write_foreign(token.text);
-                                                          return true;
-                                                        });
+  std::size_t shown = 0;
+  const auto show = [&](const dsv32::GeneratedToken& token) {
+    if (stream) terminal.write_foreign(token.text);
+    shown += token.text.size();
+    return true;
+  };
+  const dsv32::Generation generation =
+      session.generate(prompt_ids(command, model, text), options, show);
+  if (stream)  // what was held back until the end
+    terminal.write_foreign(std::string_view(generation.text).substr(shown));
   if (json)
     terminal.write(one_line(result_json(generation, command.ids)));
   else if (command.ids)

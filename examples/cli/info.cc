@@ -39,10 +39,18 @@ Json model_json(const std::filesystem::path& dir) {
           {"max_position_embeddings", config.max_position_embeddings}};
 }
 
+// __VERSION__ has clang's name, but not gcc's.
+constexpr const char* kCompiler =
+#if defined(__clang__)
+    __VERSION__;
+#else
+    "g++ " __VERSION__;
+#endif
+
 Json build_json() {
   Json backends = Json::array();
   for (const auto& backend : dsv32::available_backends()) backends.push_back(backend_json(backend));
-  return {{"version", dsv32::version()}, {"compiler", __VERSION__}, {"backends", backends}};
+  return {{"version", dsv32::version()}, {"compiler", kCompiler}, {"backends", backends}};
 }
 
 std::string as_text(const Json& info) {

@@ -215,7 +215,8 @@ void add_trace(CLI::App& root, Context& context) {
       ->type_name("FILE");
   app->add_option("--layer", command->layer, "Draw this layer only")->check(CLI::NonNegativeNumber);
   app->add_option("--chunk", command->chunk,
-                  "Run so many tokens at a time; the results are the same");
+                  "Run so many tokens at a time; the results are the same")
+      ->check(CLI::Range(0, 1 << 30));
   add_numerics(*app, command->model);
   app->callback([command, &context] {
     context.run = [command, &context] { return run_trace(*command, context.options); };

@@ -157,7 +157,7 @@ class Session::Impl::Generator {
     }
   }
 
-  // What decoder and matcher still hold belongs to the text, and to a last call of on_token.
+  // What decoder and matcher still hold belongs to the text. No token is left to report it with.
   void finish_text() {
     if (!decoder_ || stops_.matched()) return;
     std::string tail = stops_.push(decoder_->flush());

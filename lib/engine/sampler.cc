@@ -64,6 +64,11 @@ double uniform(std::uint64_t seed, std::uint64_t step) {
   return static_cast<double>(bits) * 0x1p-53;
 }
 
+std::uint64_t random_seed() {
+  std::random_device device;
+  return std::uint64_t{device()} << 32 | device();
+}
+
 std::size_t block_count(std::size_t size) { return (size + kLogitBlock - 1) / kLogitBlock; }
 
 }  // namespace
@@ -72,8 +77,7 @@ class Sampler::Impl {
  public:
   explicit Impl(const SamplingParams& params) : params_(params) {
     check_params(params_);
-    std::random_device device;
-    seed_ = params_.seed ? *params_.seed : std::uint64_t{device()} << 32 | device();
+    seed_ = params_.seed ? *params_.seed : random_seed();
   }
 
   std::uint64_t seed() const { return seed_; }

@@ -2,6 +2,7 @@
 #include "dsv32/session.h"
 
 #include <algorithm>
+#include <functional>
 #include <mutex>
 #include <utility>
 
@@ -16,6 +17,17 @@ constexpr std::size_t kMaxTraceBytes = std::size_t{64} << 20;
 
 std::size_t pages_for(std::size_t tokens) { return (tokens + kPage - 1) / kPage; }
 
+// `list`, or a copy of it in `copy` if it is a part of `tokens`, which are about to change: what
+// Session::tokens() returned may be appended again.
+std::span<const TokenId> apart_from(const std::vector<TokenId>& tokens,
+                                    std::span<const TokenId> list, std::vector<TokenId>& copy) {
+  const std::less<> before;
+  if (before(list.data(), tokens.data()) || !before(list.data(), tokens.data() + tokens.size()))
+    return list;
+  copy.assign(list.begin(), list.end());
+  return copy;
+}
+
 }  // namespace
 
 InUse::InUse(std::atomic<bool>& flag) : flag_(flag) {
@@ -28,7 +40,8 @@ Session::Impl::Impl(Model owner) : model(std::move(owner)), model_(model.impl_) 
 }
 
 Session::Impl::~Impl() {
-  if (pages_.empty()) return;
+  // In a forked child another thread's pass may hold the lock for ever.
+  if (pages_.empty() || !shared().is_own_process()) return;
   const std::lock_guard guard(shared().lock);
   shrink_pages(0);
 }
@@ -181,6 +194,8 @@ void Session::Impl::emit_trace(std::size_t first, std::size_t count, Capture& ca
 std::span<const float> Session::Impl::append(std::span<const TokenId> list,
                                              const std::stop_token& cancel) {
   check_tokens(list, tokens.size());
+  std::vector<TokenId> copy;
+  list = apart_from(tokens, list, copy);
   const std::size_t before = tokens.size();
   refresh_mtp(cancel);
   const MtpState mtp_before = mtp_;
@@ -212,6 +227,8 @@ std::span<const float> Session::Impl::append(std::span<const TokenId> list,
 std::span<const float> Session::Impl::sync(std::span<const TokenId> list,
                                            const std::stop_token& cancel) {
   check_tokens(list, 0);
+  std::vector<TokenId> copy;
+  list = apart_from(tokens, list, copy);
   const auto [mine, theirs] = std::mismatch(tokens.begin(), tokens.end(), list.begin(), list.end());
   const auto common = static_cast<std::size_t>(mine - tokens.begin());
   reuse = {.matched = common, .first_difference = common};

@@ -2,6 +2,8 @@
 #include "dsv32/model.h"
 
 #include <cstdint>
+#include <limits>
+#include <optional>
 #include <sys/mman.h>
 #include <unistd.h>
 #include <utility>
@@ -29,24 +31,40 @@ PlanOptions plan_options(const LoadOptions& o) {
           .mtp = o.mtp};
 }
 
-float number(const Json& value, float otherwise) {
-  if (value.kind == Json::Kind::real) return static_cast<float>(value.real);
-  return value.kind == Json::Kind::integer ? static_cast<float>(parse_i64(value.text, "number"))
-                                           : otherwise;
+constexpr const char* kGeneration = "generation_config.json";
+
+// The number behind `key`; none if it is absent or null.
+std::optional<double> number(const Json& object, std::string_view key) {
+  const Json* value = object.find(key);
+  if (!value || value->kind == Json::Kind::null) return {};
+  if (value->kind == Json::Kind::real) return value->real;
+  DSV32_CHECK(value->kind == Json::Kind::integer, bad_format, "{}: key {} is no number",
+              kGeneration, key);
+  return static_cast<double>(parse_i64(value->text, key));
 }
 
-// generation_config.json: temperature, top_p, top_k; greedy if do_sample is false.
+// Temperature, top_p and top_k; greedy if do_sample is false.
 SamplingParams read_sampling(const Folder& folder) {
   SamplingParams params;
-  if (!folder.has("generation_config.json")) return params;
-  const Json root = parse_json(read_text(folder, "generation_config.json", kMaxSmallFile),
-                               "generation_config.json");
-  if (const Json* value = root.find("temperature")) params.temperature = number(*value, 1.0f);
-  if (const Json* value = root.find("top_p")) params.top_p = number(*value, 1.0f);
-  if (const Json* value = root.find("top_k")) params.top_k = static_cast<int>(number(*value, 0.0f));
+  if (!folder.has(kGeneration)) return params;
+  const Json root = parse_json(read_text(folder, kGeneration, kMaxSmallFile), kGeneration);
+  DSV32_CHECK(root.is_object(), bad_format, "{}: no JSON object", kGeneration);
+  if (const auto value = number(root, "temperature")) {
+    params.temperature = static_cast<float>(*value);
+  }
+  if (const auto value = number(root, "top_p")) params.top_p = static_cast<float>(*value);
+  if (const auto value = number(root, "top_k")) {
+    DSV32_CHECK(*value >= 0 && *value <= std::numeric_limits<int>::max(), bad_format,
+                "{}: top_k is {}", kGeneration, *value);
+    params.top_k = static_cast<int>(*value);
+  }
   const Json* sample = root.find("do_sample");
   if (sample && sample->kind == Json::Kind::boolean && !sample->boolean) params.temperature = 0.0f;
-  static_cast<void>(Sampler(params));  // refuses what is out of range
+  try {
+    static_cast<void>(Sampler(params));
+  } catch (const Error& error) {  // a fault of the file, not of who loads it
+    throw Error(ErrorCode::bad_format, fmt::format("{}: {}", kGeneration, error.what()));
+  }
   return params;
 }
 
@@ -122,8 +140,10 @@ void Model::Impl::touch_weights() const {
   static_cast<void>(sink);
 }
 
+bool Model::Impl::is_own_process() const noexcept { return getpid() == owner_process; }
+
 void Model::Impl::check_process() const {
-  DSV32_CHECK(getpid() == owner_process, state, "this Model was loaded before fork()");
+  DSV32_CHECK(is_own_process(), state, "this Model was loaded before fork()");
 }
 
 Model::Model(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -157,6 +177,7 @@ MemoryUsage Model::memory_usage() const noexcept {
 }
 
 std::size_t Model::free_cache_tokens() const noexcept {
+  if (!impl_->is_own_process()) return 0;
   const std::lock_guard guard(impl_->lock);
   return impl_->pages.free_pages() * kernels::kPageSize;
 }

@@ -33,7 +33,8 @@ class Model::Impl {
  public:
   Impl(const std::filesystem::path& dir, const LoadOptions& options);
 
-  void check_process() const;  // throws state in a forked child
+  bool is_own_process() const noexcept;  // not a forked child
+  void check_process() const;            // throws state in one
 
   // Constant after construction.
   LoadOptions options;

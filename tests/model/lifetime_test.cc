@@ -6,7 +6,10 @@
 #include <limits>
 #include <optional>
 #include <stdexcept>
+#include <sys/wait.h>
 #include <thread>
+#include <unistd.h>
+#include <utility>
 #include <vector>
 
 #include "dsv32/chat.h"
@@ -233,6 +236,69 @@ TEST_CASE("PA-16 an event callback that throws, stops, or uses its session") {
   CHECK(events == 2);
   CHECK(ask({}).message.content == want);
 }
+
+TEST_CASE("what tokens() returned may be appended, synced and continued") {
+  const Model model =
+      Model::load(golden_model("fp8"), {.backend = {.num_threads = 1}, .kv_cache_tokens = 4096});
+  const Tokens text = some_tokens(70, 12);
+  Tokens twice = text;
+  twice.insert(twice.end(), text.begin(), text.end());
+  Session plain(model), session(model);
+  const Bits want = copy(plain.append(twice));
+  session.append(text);
+  CHECK(copy(session.append(session.tokens())) == want);
+  CHECK(Tokens(session.tokens().begin(), session.tokens().end()) == twice);
+  session.truncate(100);
+  const Bits half = copy(plain.sync(std::span(twice).first(100)));
+  CHECK(copy(session.sync(session.tokens())) == half);
+  CHECK(session.generate(session.tokens(), greedy(4)).tokens ==
+        plain.generate(std::span(twice).first(100), greedy(4)).tokens);
+}
+
+#if !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__)  // their runtimes do not fork
+
+TEST_CASE("a child of fork() may destroy its sessions, whatever ran at that moment") {
+  // Forks inside a pass, while the lock of passes is held.
+  class Forking final : public Executor {
+   public:
+    int concurrency() const noexcept override { return 2; }
+    void run(int count, const std::function<void(int)>& part) override {
+      if (std::exchange(armed, false)) in_pass();
+      for (int i = 0; i < count; ++i) part(i);
+    }
+    bool armed = false;
+    std::function<void()> in_pass;
+  };
+  const auto executor = std::make_shared<Forking>();
+  const Model model =
+      Model::load(golden_model("fp8"), {.backend = {.executor = executor}, .kv_cache_tokens = 256});
+  const Tokens text = some_tokens(40, 13);
+  std::optional<Session> other(model);
+  const Bits want = copy(other->append(text));
+  int status = -1;
+  executor->in_pass = [&] {
+    const pid_t child = ::fork();
+    if (child == 0) {
+      alarm(20);  // a child that hangs dies
+      const bool empty = model.free_cache_tokens() == 0;
+      bool refused = false;
+      try {
+        other->append(1);
+      } catch (const Error& error) {
+        refused = error.code() == ErrorCode::state;
+      }
+      other.reset();
+      _exit(empty && refused ? 0 : 1);
+    }
+    waitpid(child, &status, 0);
+  };
+  executor->armed = true;
+  Session session(model);
+  CHECK(copy(session.append(text)) == want);
+  CHECK(status == 0);
+}
+
+#endif
 
 }  // namespace
 }  // namespace dsv32::test

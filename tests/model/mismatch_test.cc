@@ -120,5 +120,22 @@ TEST_CASE("IX-08 an index beyond the cap is refused unread") {
   check_error(ErrorCode::limit, "index.json", [&] { Checkpoint::open(folder.path()); });
 }
 
+TEST_CASE("a generation_config.json with values of the wrong kind is refused by name") {
+  const TempFolder folder;
+  for (const char* file : {"config.json", "model.safetensors"})
+    fs::create_symlink(golden_model("fp8") / file, folder.path() / file);
+  const auto load = [&](const std::string& json) {
+    write_text(folder.path() / "generation_config.json", json);
+    return Model::load(folder.path(), {.backend = {.num_threads = 1}, .kv_cache_tokens = 64});
+  };
+  CHECK(load(R"({"temperature": null, "top_p": 1, "top_k": 40.0})").default_sampling().top_k == 40);
+  CHECK(load(R"({"do_sample": false, "temperature": 0.5})").default_sampling().temperature == 0.0f);
+  for (const char* json : {"[]", R"({"temperature": "hot"})", R"({"temperature": -1})",
+                           R"({"top_p": 1.5})", R"({"top_k": 1e30})", R"({"top_k": -1})", "{"}) {
+    INFO(json);
+    check_error(ErrorCode::bad_format, "generation_config.json", [&] { load(json); });
+  }
+}
+
 }  // namespace
 }  // namespace dsv32::test

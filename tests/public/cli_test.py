@@ -332,6 +332,11 @@ class TextTest(Case):
         self.assertLessEqual(first["usage"]["generated_tokens"], 8)
         self.assertIn(first["finish_reason"], ("length", "stop"))
 
+    def test_generate_shows_what_might_have_become_a_stop_string(self):
+        options = ("generate", self.model, "The", "-n", "8", "--greedy")
+        whole = self.ok(*options).removesuffix("\n")
+        self.assertEqual(self.ok(*options, "--stop", whole[-2:] + "\u2603").removesuffix("\n"), whole)
+
     def test_generate_ids(self):
         out = json.loads(self.ok("generate", self.model, "--ids", "-n", "4", "--greedy", stdin="[0, 5]"))
         self.assertTrue(1 <= len(out) <= 4)
