@@ -421,12 +421,10 @@ void moe_combine(const MoeCombineParams& p) {
   }
 }
 
-bool runs_here() { return true; }
-
 }  // namespace
 
 extern const CpuKernels table;
-const CpuKernels table = {"reference", runs_here,  embed,       add_rms_norm, silu_mul,
+const CpuKernels table = {"reference", 0,          embed,       add_rms_norm, silu_mul,
                           quantise,    pack,       linear,      mla_store,    mla_absorb,
                           sparse_mla,  mla_expand, index_store, index_query,  index_scores,
                           top_k,       moe_gate,   moe_combine};

@@ -19,13 +19,10 @@ constexpr int kTileRows = 4, kTileTokens = 4;
 #include "kernels/cpu/topk-avx512-inl.h"
 // clang-format on
 
-static bool runs_here() {
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-}
+constexpr CpuFeatures kNeeds = kAvx2 | kFma | kF16c | kAvx512F | kAvx512Bw | kAvx512Vl | kAvx512Dq;
 
 extern const CpuKernels table;
-const CpuKernels table = {"avx512",     runs_here,  embed,       add_rms_norm, silu_mul,
+const CpuKernels table = {"avx512",     kNeeds,     embed,       add_rms_norm, silu_mul,
                           quantise,     pack,       linear,      mla_store,    mla_absorb,
                           sparse_mla,   mla_expand, index_store, index_query,  index_scores,
                           top_k_avx512, moe_gate,   moe_combine};

@@ -28,16 +28,12 @@ constexpr int kTileRows = 4, kTileTokens = 4;
 #include "kernels/cpu/topk-avx512-inl.h"
 // clang-format on
 
-static bool runs_here() {
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-         __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vnni") &&
-         __builtin_cpu_supports("avx512bf16");
-}
+constexpr CpuFeatures kNeeds = kAvx2 | kFma | kF16c | kAvx512F | kAvx512Bw | kAvx512Vl | kAvx512Dq |
+                               kAvx512Vbmi | kAvx512Vnni | kAvx512Bf16;
 
 extern const CpuKernels table;
 const CpuKernels table = {
-    "avx512bf16",    runs_here,       embed,       add_rms_norm, silu_mul,
+    "avx512bf16",    kNeeds,          embed,       add_rms_norm, silu_mul,
     quantise,        pack_bf16,       linear_bf16, mla_store,    mla_absorb_bf16,
     sparse_mla_bf16, mla_expand_bf16, index_store, index_query,  index_scores_bf16,
     top_k_avx512,    moe_gate,        moe_combine};

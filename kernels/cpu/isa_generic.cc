@@ -34,10 +34,10 @@ constexpr int kTileRows = 4, kTileTokens = 1;
 #include "kernels/cpu/moe-inl.h"
 // clang-format on
 
-static bool runs_here() { return true; }
+constexpr CpuFeatures kNeeds = 0;
 
 extern const CpuKernels table;
-const CpuKernels table = {"generic",  runs_here,  embed,       add_rms_norm, silu_mul,
+const CpuKernels table = {"generic",  kNeeds,     embed,       add_rms_norm, silu_mul,
                           quantise,   pack,       linear,      mla_store,    mla_absorb,
                           sparse_mla, mla_expand, index_store, index_query,  index_scores,
                           top_k,      moe_gate,   moe_combine};

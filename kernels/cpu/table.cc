@@ -1,7 +1,9 @@
 // The ordered list of kernel sets. A new one is a declaration and a place in the list.
 #include "kernels/cpu/table.h"
 
-#include <cstring>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 namespace dsv32::kernels {
 
@@ -23,33 +25,54 @@ namespace reference {
 extern const CpuKernels table;
 }
 
-struct Entry {
-  const CpuKernels* table;
-  const char* needs;
-};
-
-static constexpr Entry kAll[] = {  // best first
+static constexpr const CpuKernels* kAll[] = {  // best first
 #if defined(__x86_64__)
-    {&avx512bf16::table, "AVX-512 F, BW, VL, DQ, VBMI, VNNI and BF16"},
-    {&avx512::table, "AVX-512 F, BW, VL and DQ"},
-    {&avx2::table, "AVX2, FMA and F16C"},
+    &avx512bf16::table, &avx512::table, &avx2::table,
 #endif
-    {&generic::table, "nothing"},
-    {&reference::table, "nothing"}};
+    &generic::table, &reference::table};
 
-CpuTables runnable_cpu_tables() {
+// As /proc/cpuinfo spells them.
+static constexpr const char* kFeatureNames[kCpuFeatureCount] = {
+    "avx2",     "fma",      "f16c",        "avx512f",     "avx512bw",
+    "avx512vl", "avx512dq", "avx512_vbmi", "avx512_vnni", "avx512_bf16"};
+
+const char* cpu_feature_name(int i) { return kFeatureNames[i]; }
+
+#if defined(__x86_64__)
+// Clang 14 has no name for F16C in __builtin_cpu_supports.
+static bool has_f16c() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
+}
+
+CpuFeatures cpu_features() {
+  CpuFeatures have = 0;
+  const auto add = [&](bool there, CpuFeatures feature) { have |= there ? feature : 0u; };
+  add(__builtin_cpu_supports("avx2"), kAvx2);
+  add(__builtin_cpu_supports("fma"), kFma);
+  add(__builtin_cpu_supports("avx2") && has_f16c(), kF16c);  // the system saves wide registers
+  add(__builtin_cpu_supports("avx512f"), kAvx512F);
+  add(__builtin_cpu_supports("avx512bw"), kAvx512Bw);
+  add(__builtin_cpu_supports("avx512vl"), kAvx512Vl);
+  add(__builtin_cpu_supports("avx512dq"), kAvx512Dq);
+  add(__builtin_cpu_supports("avx512vbmi"), kAvx512Vbmi);
+  add(__builtin_cpu_supports("avx512vnni"), kAvx512Vnni);
+  add(__builtin_cpu_supports("avx512bf16"), kAvx512Bf16);
+  return have;
+}
+#else
+CpuFeatures cpu_features() { return 0; }
+#endif
+
+CpuTables cpu_tables_with(CpuFeatures have) {
   CpuTables out{};
-  for (const Entry& entry : kAll) {
-    if (entry.table->runs_here()) out.tables[out.count++] = entry.table;
+  for (const CpuKernels* table : kAll) {
+    if ((table->needs & ~have) == 0) out.tables[out.count++] = table;
   }
   return out;
 }
 
-const char* cpu_table_needs(const char* name) {
-  for (const Entry& entry : kAll) {
-    if (std::strcmp(entry.table->name, name) == 0) return entry.needs;
-  }
-  return nullptr;
-}
+CpuTables all_cpu_tables() { return cpu_tables_with(~CpuFeatures{0}); }
+CpuTables runnable_cpu_tables() { return cpu_tables_with(cpu_features()); }
 
 }  // namespace dsv32::kernels

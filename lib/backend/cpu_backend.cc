@@ -4,9 +4,9 @@
 #include <algorithm>
 #include <cstring>
 #include <new>
-#include <string>
 #include <utility>
 
+#include "lib/backend/kernel_set.h"
 #include "lib/base/check.h"
 
 namespace dsv32 {
@@ -14,22 +14,6 @@ namespace {
 
 constexpr std::size_t kAlignment = 64;
 constexpr int kChunksPerWorker = 4;  // items a worker, so that a slow one holds nobody up
-
-const kernels::CpuKernels* find_kernels(const std::string& name) {
-  const kernels::CpuTables all = kernels::runnable_cpu_tables();
-  std::string names;
-  for (int i = 0; i < all.count; ++i) {
-    if (name.empty() || name == all.tables[i]->name) return all.tables[i];
-    names += std::string(names.empty() ? "" : ", ") + all.tables[i]->name;
-  }
-  const char* needs = kernels::cpu_table_needs(name.c_str());
-  DSV32_CHECK(needs == nullptr, unsupported,
-              "kernel set {} needs {}, which this CPU lacks; those that run here: {}", quote(name),
-              needs, names);
-  throw Error(ErrorCode::unsupported,
-              fmt::format("there is no kernel set {} in this build; those that run here: {}",
-                          quote(name), names));
-}
 
 std::int64_t round_up(std::int64_t count) { return (count + 15) / 16 * 16; }
 
@@ -102,7 +86,7 @@ std::size_t cpu_scratch_bytes(const BackendLimits& limits, int workers) {
 }
 
 CpuBackend::CpuBackend(const BackendOptions& options)
-    : kernels_(find_kernels(options.kernel_set)),
+    : kernels_(&choose_kernels(options.kernel_set, kernels::cpu_features())),
       info_(available_backends().front()),
       pool_(options) {}
 

@@ -19,6 +19,7 @@
 
 namespace {
 
+using dsv32::kernels::CpuFeatures;
 using dsv32::kernels::CpuKernels;
 using dsv32::kernels::CpuTables;
 using dsv32::kernels::IndexScoresParams;
@@ -61,12 +62,12 @@ std::vector<dsv32::TokenId> ids_of(const std::string& line) {
 
 // The linker sends the library's calls here (-Wl,--wrap): every kernel set with these scores.
 extern "C" {
-CpuTables real_tables() asm("__real__ZN5dsv327kernels19runnable_cpu_tablesEv");
-CpuTables control_tables() asm("__wrap__ZN5dsv327kernels19runnable_cpu_tablesEv");
+CpuTables real_tables(CpuFeatures) asm("__real__ZN5dsv327kernels15cpu_tables_withEj");
+CpuTables control_tables(CpuFeatures) asm("__wrap__ZN5dsv327kernels15cpu_tables_withEj");
 }
-CpuTables control_tables() {
+CpuTables control_tables(CpuFeatures have) {
   static CpuKernels copies[std::size(CpuTables{}.tables)];
-  CpuTables tables = real_tables();
+  CpuTables tables = real_tables(have);
   for (int i = 0; i < tables.count && g_scores != nullptr; ++i) {
     copies[i] = *tables.tables[i];
     copies[i].index_scores = g_scores;
