@@ -2,13 +2,13 @@
 #include "lib/backend/system.h"
 
 #include <algorithm>
-#include <cstdint>
 #include <fstream>
-#include <limits>
 #include <string>
 #include <string_view>
 
 #include "dsv32/backend.h"
+
+#include "lib/base/cgroup.h"
 
 #include "kernels/cpu/table.h"
 
@@ -35,23 +35,11 @@ std::size_t meminfo_bytes(std::string_view key) {
   return kib * 1024;
 }
 
-std::size_t file_number(const char* path) {
-  std::ifstream file(path);
-  std::size_t value = 0;
-  return file >> value ? value : std::numeric_limits<std::size_t>::max();
-}
-
 }  // namespace
 
 Executor::~Executor() = default;
 
-std::size_t available_memory() {
-  const std::size_t limit = file_number("/sys/fs/cgroup/memory.max");
-  const std::size_t used = file_number("/sys/fs/cgroup/memory.current");
-  const bool limited = limit != std::numeric_limits<std::size_t>::max();
-  const std::size_t left = !limited ? limit : limit > used ? limit - used : 0;
-  return std::min(meminfo_bytes("MemAvailable"), left);
-}
+std::size_t available_memory() { return std::min(meminfo_bytes("MemAvailable"), cgroup_memory()); }
 
 std::vector<BackendInfo> available_backends() {
   BackendInfo cpu;

@@ -2,6 +2,7 @@
 #ifndef DSV32_LIB_BASE_CGROUP_H_
 #define DSV32_LIB_BASE_CGROUP_H_
 
+#include <cstddef>
 #include <filesystem>
 
 namespace dsv32 {
@@ -15,6 +16,10 @@ struct CgroupFiles {
 // Processors' worth of time in a period: the least quota of our group and those above it, of
 // version 1 and version 2. Infinity if there is none.
 double cgroup_cpus(const CgroupFiles& files = {});
+
+// Bytes that the least limit of these groups leaves: what files only cache counts as free. The
+// largest number if there is no limit.
+std::size_t cgroup_memory(const CgroupFiles& files = {});
 
 }  // namespace dsv32
 
