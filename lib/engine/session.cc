@@ -198,7 +198,7 @@ std::span<const float> Session::Impl::append(std::span<const TokenId> list,
   list = apart_from(tokens, list, copy);
   const std::size_t before = tokens.size();
   refresh_mtp(cancel);
-  const MtpState mtp_before = mtp_;
+  MtpState mtp_before = mtp_;
   std::vector<float> logits_before = logits_;
   const SparseStats stats_before = stats;
   try {
@@ -214,7 +214,7 @@ std::span<const float> Session::Impl::append(std::span<const TokenId> list,
     }
   } catch (...) {  // as before: what was written lies behind the end
     tokens.resize(before);
-    mtp_ = mtp_before;
+    mtp_ = std::move(mtp_before);
     logits_ = std::move(logits_before);
     stats = stats_before;
     const std::lock_guard guard(shared().lock);

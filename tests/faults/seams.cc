@@ -16,17 +16,25 @@ Seams seams;
 namespace {
 
 thread_local long t_left = Seams::kNever;  // allocations until the one that fails
-thread_local bool t_happened = false;
+thread_local bool t_happened = false, t_goes_on = false;
+thread_local long t_calls = 0;
+thread_local std::size_t t_bytes = 0;
 std::atomic<bool> g_poison{false};
 
 bool fails() {
   if (t_left == Seams::kNever) return false;
-  if (t_left-- > 0) return false;
+  if (t_left > 0) {
+    --t_left;
+    return false;
+  }
+  if (!t_goes_on) t_left = Seams::kNever;
   t_happened = true;
   return true;
 }
 
 void* allocate(std::size_t size, std::size_t alignment) noexcept {
+  ++t_calls;
+  t_bytes += size;
   if (fails()) return nullptr;
   void* memory = nullptr;
   size = size == 0 ? 1 : size;
@@ -48,12 +56,17 @@ void* allocate_or_throw(std::size_t size, std::size_t alignment) {
 
 }  // namespace
 
-FailAllocation::FailAllocation(long number) {
+FailAllocation::FailAllocation(long number, Which which) {
   t_happened = false;
+  t_goes_on = which == Which::all;
   t_left = number;
 }
 FailAllocation::~FailAllocation() { t_left = Seams::kNever; }
 bool FailAllocation::happened() { return t_happened; }
+
+CountAllocations::CountAllocations() : calls_(t_calls), bytes_(t_bytes) {}
+long CountAllocations::calls() const { return t_calls - calls_; }
+std::size_t CountAllocations::bytes() const { return t_bytes - bytes_; }
 
 PoisonMemory::PoisonMemory() { g_poison.store(true); }
 PoisonMemory::~PoisonMemory() { g_poison.store(false); }

@@ -4,6 +4,7 @@
 #define DSV32_TESTS_FAULTS_SEAMS_H_
 
 #include <atomic>
+#include <cstddef>
 #include <functional>
 #include <string>
 
@@ -21,14 +22,27 @@ struct Seams {
 };
 extern Seams seams;  // of the thread that tests
 
-// Allocations of the thread that makes one of these.
+// Allocations of the thread that makes one of these: one fails, or all from there on.
 class FailAllocation {
  public:
-  explicit FailAllocation(long number);  // counted from 0
+  enum class Which { one, all };
+  explicit FailAllocation(long number, Which which = Which::one);  // counted from 0
   ~FailAllocation();
   FailAllocation(const FailAllocation&) = delete;
   FailAllocation& operator=(const FailAllocation&) = delete;
   static bool happened();
+};
+
+// Allocations of the thread that makes one of these, while it lives.
+class CountAllocations {
+ public:
+  CountAllocations();
+  long calls() const;
+  std::size_t bytes() const;  // asked for
+
+ private:
+  long calls_;
+  std::size_t bytes_;
 };
 
 // While it lives all new memory is 0xFF: NaN in every format.
