@@ -2,14 +2,7 @@
 #include "dsv32/session.h"
 
 #include <algorithm>
-#include <cmath>
-#include <cstdlib>
-#include <cstring>
-#include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <limits>
-#include <map>
 #include <memory>
 #include <thread>
 #include <utility>
@@ -20,60 +13,6 @@
 
 namespace dsv32::test {
 namespace {
-
-// A copy of an F32 checkpoint in which one weight of the first layer is another value.
-class BrokenWeight {
- public:
-  BrokenWeight(const std::string& from, float value) {
-    std::string name = (std::filesystem::temp_directory_path() / "dsv32-weight-XXXXXX").string();
-    REQUIRE(mkdtemp(name.data()) != nullptr);
-    path_ = name;
-    std::filesystem::copy_file(from + "/config.json", path_ / "config.json");
-    std::ifstream in(from + "/model.safetensors", std::ios::binary);
-    std::string bytes{std::istreambuf_iterator<char>(in), {}};
-    const std::size_t key = bytes.find("\"model.layers.0.self_attn.q_a_proj.weight\"");
-    REQUIRE(key != std::string::npos);
-    const std::size_t offsets = bytes.find("\"data_offsets\"", key);
-    std::uint64_t header = 0;
-    std::memcpy(&header, bytes.data(), sizeof header);
-    const std::size_t begin = std::stoull(bytes.substr(bytes.find('[', offsets) + 1, 20));
-    std::memcpy(bytes.data() + sizeof header + header + begin, &value, sizeof value);
-    std::ofstream(path_ / "model.safetensors", std::ios::binary) << bytes;
-  }
-  ~BrokenWeight() { std::filesystem::remove_all(path_); }
-  BrokenWeight(const BrokenWeight&) = delete;
-  BrokenWeight& operator=(const BrokenWeight&) = delete;
-  const std::filesystem::path& path() const { return path_; }
-
- private:
-  std::filesystem::path path_;
-};
-
-// A value that is no number in the middle of a checkpoint: no hang, no index out of range, and the
-// logits say so, with every kernel set.
-TEST_CASE("a weight that is not a number reaches the logits and harms nothing else") {
-  for (const std::string& kernels : kernel_sets()) {
-    for (const float bad :
-         {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
-      const BrokenWeight broken(golden("f32"), bad);
-      LoadOptions options;
-      options.kv_cache_tokens = 1024;
-      options.backend.num_threads = 2;
-      options.backend.kernel_set = kernels;
-      const Model model = Model::load(broken.path(), options);
-      conformance::Random random{11};
-      const Tokens text = random_tokens(random, model, 100);  // the indexer and the gate see it
-      Session session(model);
-      const auto logits = session.append(text);
-      INFO(kernels << ", " << bad);
-      CHECK(std::ranges::any_of(logits, [](float x) { return !std::isfinite(x); }));
-      CHECK(session.tokens().size() == 100);
-      GenerateOptions generate;
-      generate.max_tokens = 4;
-      check_error(ErrorCode::numeric, "", [&] { session.generate(text, generate); });
-    }
-  }
-}
 
 TEST_CASE("every session has the tokens that it was given") {
   const Model model = load("fp8", Numerics::native);
