@@ -1,4 +1,6 @@
 // What runs beside the model on the host: tokenizer, sampler, tool-call parser.
+#include <cmath>
+#include <cstdint>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -49,6 +51,33 @@ std::string vocabulary_note(const Tokenizer& tokenizer) {
   return size > 100'000 ? "" : fmt::format("; another vocabulary, of {} tokens", size);
 }
 
+// What a scalar loop reaches over the same bytes in the same minute: FNV-1a, a multiplication a
+// byte.
+std::string scalar_bytes(Bench& bench, std::string_view text) {
+  volatile std::uint64_t sink = 0;
+  const double time = bench.best([&] {
+    std::uint64_t hash = 0xCBF29CE484222325u;
+    for (const char c : text)
+      hash = (hash ^ static_cast<unsigned char>(c)) * std::uint64_t{0x100000001B3};
+    sink = hash;
+  });
+  static_cast<void>(sink);
+  return fmt::format("; a scalar FNV-1a beside it: {:.0f} MB/s",
+                     static_cast<double>(text.size()) / time / 1e6);
+}
+
+// The same for logits: the sum of std::exp, one by one.
+std::string scalar_exponentials(Bench& bench, const std::vector<float>& row, float temperature) {
+  volatile float sink = 0;
+  const double time = bench.best([&] {
+    float sum = 0;
+    for (const float x : row) sum += std::exp((x - 30.0f) / temperature);
+    sink = sum;
+  });
+  static_cast<void>(sink);
+  return fmt::format("a scalar sum of std::exp beside it: {:.0f} us", 1e6 * time);
+}
+
 Result encode(Bench& bench, const std::string& name) {
   if (const std::string no = no_file(tokenizer_file(bench)); !no.empty()) return skipped(no);
   const std::string text = text_of(bench, name);
@@ -57,8 +86,8 @@ Result encode(Bench& bench, const std::string& name) {
   std::size_t tokens = 0;
   const double time = bench.best([&] { tokens = tokenizer.encode(text, true).size(); });
   return {.value = static_cast<double>(text.size()) / time / 1e6,
-          .note = fmt::format("{} bytes, {} tokens{}", text.size(), tokens,
-                              vocabulary_note(tokenizer))};
+          .note = fmt::format("{} bytes, {} tokens{}{}", text.size(), tokens,
+                              vocabulary_note(tokenizer), scalar_bytes(bench, text))};
 }
 
 Result decode(Bench& bench) {
@@ -76,14 +105,17 @@ Result decode(Bench& bench) {
     worst = worst == 0 ? rate : std::min(worst, rate);
     note += fmt::format("{} {:.0f}; ", name, rate);
   }
-  return {.value = worst, .note = note + "the slowest counts"};
+  return {.value = worst,
+          .note = note + "the slowest counts" + scalar_bytes(bench, text_of(bench, "zh.txt"))};
 }
 
 Result load(Bench& bench) {
   const fs::path file = tokenizer_file(bench);
   if (const std::string no = no_file(file); !no.empty()) return skipped(no);
   const double time = bench.best([&] { static_cast<void>(Tokenizer::load(file)); });
-  return {.value = 1e3 * time, .note = fmt::format("{} bytes of JSON", fs::file_size(file))};
+  const std::string json = read(file);
+  return {.value = 1e3 * time,
+          .note = fmt::format("{} bytes of JSON{}", json.size(), scalar_bytes(bench, json))};
 }
 
 // Normal logits; peaked: twenty of them stand out, as a trained model's do.
@@ -94,7 +126,8 @@ Result sample(Bench& bench, float temperature, bool peaked) {
   for (float& x : row) x = normal(random);
   for (std::size_t i = 7; peaked && i < row.size(); i += 6464) row[i] = 18.0f + normal(random);
   Sampler sampler({.temperature = temperature, .top_p = 0.95f, .seed = 1});
-  return {.value = 1e6 * bench.best([&] { sampler.sample(row); })};
+  return {.value = 1e6 * bench.best([&] { sampler.sample(row); }),
+          .note = scalar_exponentials(bench, row, temperature)};
 }
 
 // An answer with reasoning, text, and calls whose arguments are files.
@@ -132,8 +165,8 @@ Result parse(Bench& bench) {
     return static_cast<double>(text.size()) / parse_seconds(bench, text, piece) / 1e6;
   };
   return {.value = rate(64),
-          .note = fmt::format("whole {:.0f}, in pieces of 16 bytes {:.0f}, of 4 {:.0f}",
-                              rate(text.size()), rate(16), rate(4))};
+          .note = fmt::format("whole {:.0f}, in pieces of 16 bytes {:.0f}, of 4 {:.0f}{}",
+                              rate(text.size()), rate(16), rate(4), scalar_bytes(bench, text))};
 }
 
 Result parse_linear(Bench& bench) {
