@@ -1,7 +1,9 @@
 """The mutation suite behind scripts/mutants.sh."""
 import argparse
+import fnmatch
 import pathlib
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -83,6 +85,25 @@ def plant(mutant, jobs):
         path.write_text(original, encoding="utf-8")
 
 
+def check():
+    """That every pattern stands once in its file and every filter names a test; nothing is built. For ctest."""
+    names = {}
+    for path in (ROOT / "tests").rglob("*_test.cc"):
+        cases = re.findall(r'TEST_CASE\("((?:[^"\\]|\\.)*)"', path.read_text(encoding="utf-8"))
+        names.setdefault(f"{path.parent.name}_tests", []).extend(cases)
+    failed = 0
+    for mutant in load():
+        count = (ROOT / mutant["file"]).read_text(encoding="utf-8").count(mutant["before"])
+        if count != 1:
+            print(f"FAIL {mutant['name']}: its pattern stands {count} times in {mutant['file']}")
+        named = fnmatch.filter(names.get(mutant["target"], []), mutant["filter"])
+        if not named:
+            print(f"FAIL {mutant['name']}: {mutant['target']} has no test {mutant['filter']!r}")
+        failed += count != 1 or not named
+    print(f"{len(load()) - failed} patterns apply, {failed} do not")
+    return 1 if failed else 0
+
+
 def choose(arguments):
     mutants = load()
     if arguments.only:
@@ -99,8 +120,11 @@ def main():
     parser.add_argument("--draw", type=int)
     parser.add_argument("--only")
     parser.add_argument("--list", action="store_true")
+    parser.add_argument("--check", action="store_true")
     parser.add_argument("--jobs", default="2")
     arguments = parser.parse_args()
+    if arguments.check:
+        return check()
     if arguments.list:
         for mutant in load():
             print(f"{mutant['name']:34} {mutant['file']:34} {mutant['why']}")
