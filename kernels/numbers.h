@@ -84,6 +84,20 @@ static inline float fp8_scale(float amax, bool pow2) {
   return bits_float(((bits >> 23) + ((bits & 0x7FFFFFu) != 0 ? 1u : 0u)) << 23);
 }
 
+// The scale of INT8 codes whose largest magnitude is `amax`: amax / 127 with amax at least 1e-4;
+// NaN if that is not finite.
+static inline float int8_scale(float amax) {
+  if (!(amax <= 0x1.fffffep127f)) return __builtin_nanf("");
+  return (amax > 1e-4f ? amax : 1e-4f) / 127.0f;
+}
+
+// The code of x, |x| <= 127.5 scales: round to nearest even. 0 if the scale is NaN.
+static inline std::int8_t to_int8(float x, float scale) {
+  if (scale != scale) return 0;
+  const std::uint32_t code = float_bits(x / scale + 0x1.8p23f) - float_bits(0x1.8p23f);
+  return static_cast<std::int8_t>(code);
+}
+
 static inline float load_f32(const std::byte* p) {
   float x;
   std::memcpy(&x, p, sizeof x);

@@ -54,6 +54,23 @@ void quantise_row(Row& row, bool pow2, std::uint8_t* codes, float* scales) {
   }
 }
 
+// INT8 codes of one row; the row becomes what they mean without the scale, which is the result.
+float quantise_int8(Row& row, std::uint8_t* codes) {
+  double amax = 0;
+  bool finite = true;
+  for (const double x : row) {
+    amax = std::max(amax, std::fabs(x));
+    finite = finite && std::isfinite(x);
+  }
+  const float scale = int8_scale(finite ? static_cast<float>(amax) : std::nanf(""));
+  for (std::size_t i = 0; i < row.size(); ++i) {  // the quotient is an fp32 one
+    const double code = finite ? std::nearbyint(static_cast<float>(row[i]) / scale) : 0;
+    codes[i] = static_cast<std::uint8_t>(static_cast<std::int8_t>(code));
+    row[i] = code;
+  }
+  return scale;
+}
+
 // Rotates the pairs (2i, 2i + 1), or (i, i + n / 2), of row[first, first + n).
 void rotate(Row& row, std::size_t first, const float* rope, int n, bool interleaved) {
   const int half = n / 2;
@@ -305,7 +322,12 @@ void index_store(const IndexStoreParams& p) {
     k = hadamard(k);
     round_row(k, p.type);
     float scale = 0;
-    quantise_row(k, p.pow2, reinterpret_cast<std::uint8_t*>(page) + place * dim, &scale);
+    auto* codes = reinterpret_cast<std::uint8_t*>(page) + place * dim;
+    if (p.layout.int8_index) {
+      scale = quantise_int8(k, codes);
+    } else {
+      quantise_row(k, p.pow2, codes, &scale);
+    }
     std::memcpy(page + std::int64_t{kPageSize} * dim + place * 4, &scale, 4);
   }
 }
@@ -322,8 +344,12 @@ void index_query(const IndexQueryParams& p) {
         q = hadamard(q);
         round_row(q, p.type);
         std::vector<std::uint8_t> codes(q.size());
-        quantise_row(q, p.pow2, codes.data(), &scale);
-        for (std::size_t i = 0; i < q.size(); ++i) q[i] = from_e4m3(codes[i]);
+        if (p.int8) {
+          scale = quantise_int8(q, codes.data());
+        } else {
+          quantise_row(q, p.pow2, codes.data(), &scale);
+          for (std::size_t i = 0; i < q.size(); ++i) q[i] = from_e4m3(codes[i]);
+        }
       }
       std::copy(q.begin(), q.end(), p.out + h * p.index_dim);
       p.out_weights[h] = static_cast<float>(p.head_weights[h] * factor * scale);
@@ -338,7 +364,7 @@ void index_scores(const IndexScoresParams& p) {
     const std::byte* page =
         p.pages + std::int64_t{p.page_table[s / kPageSize]} * p.layout.index_page();
     const std::int64_t place = s % kPageSize;
-    const Row k = load(page, f32 ? ValueType::f32 : ValueType::e4m3, place * dim, dim);
+    const Row k = load(page, p.layout.index_type(), place * dim, dim);
     const double scale = f32 ? 1.0 : load_f32(page + std::int64_t{kPageSize} * dim + place * 4);
     double sum = 0;
     for (int h = 0; h < p.num_heads; ++h) {

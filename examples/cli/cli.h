@@ -55,6 +55,7 @@ struct ModelOptions {
   std::string kernels{};
   std::string numerics = "native";
   std::string kv = "fp8";
+  std::string indexer = "fp8";
   std::string access = "mmap";
   std::string verify = "scales";
   std::string chat_format{};

@@ -105,6 +105,7 @@ Json plan_json(const dsv32::Checkpoint& checkpoint, const InspectCommand& comman
   dsv32::PlanOptions options;
   options.numerics = load.numerics;
   options.kv_format = load.kv_format;
+  options.indexer_keys = load.indexer_keys;
   options.access = load.access;
   options.kv_cache_tokens = load.kv_cache_tokens;
   options.max_batch_tokens = load.max_batch_tokens;

@@ -40,6 +40,8 @@ const std::map<std::string, dsv32::Numerics> kNumerics = {{"native", dsv32::Nume
                                                           {"exact", dsv32::Numerics::exact}};
 const std::map<std::string, dsv32::KvFormat> kKvFormats = {{"fp8", dsv32::KvFormat::fp8},
                                                            {"bf16", dsv32::KvFormat::bf16}};
+const std::map<std::string, dsv32::IndexerKeys> kIndexerKeys = {{"fp8", dsv32::IndexerKeys::fp8},
+                                                                {"int8", dsv32::IndexerKeys::int8}};
 const std::map<std::string, dsv32::FileAccess> kAccess = {{"mmap", dsv32::FileAccess::mmap},
                                                           {"read", dsv32::FileAccess::read}};
 const std::map<std::string, dsv32::Verify> kVerify = {{"headers", dsv32::Verify::headers},
@@ -132,6 +134,8 @@ void add_numerics(CLI::App& app, ModelOptions& options) {
   add_choice(app, "--numerics", options.numerics, kNumerics,
              "native: the model's own rounding; exact: fp32");
   add_choice(app, "--kv", options.kv, kKvFormats, "How keys are cached");
+  add_choice(app, "--indexer", options.indexer, kIndexerKeys,
+             "The indexer's keys; int8: faster, may choose other keys");
   app.add_flag("--allow-unused", options.allow_unused, "Ignore tensors that no one needs");
 }
 
@@ -194,6 +198,7 @@ dsv32::LoadOptions load_options(const ModelOptions& options) {
   load.backend.kernel_set = options.kernels;
   load.numerics = choose(kNumerics, options.numerics);
   load.kv_format = choose(kKvFormats, options.kv);
+  load.indexer_keys = choose(kIndexerKeys, options.indexer);
   load.access = choose(kAccess, options.access);
   load.verify = choose(kVerify, options.verify);
   load.kv_cache_tokens = options.ctx;

@@ -26,6 +26,7 @@ struct LoadOptions {
   Communicator communicator{};  // default: this process alone
   Numerics numerics = Numerics::native;
   KvFormat kv_format = KvFormat::fp8;
+  IndexerKeys indexer_keys = IndexerKeys::fp8;
   std::size_t kv_cache_tokens = 32768;  // tokens that all sessions together can hold
   int max_batch_tokens = 2048;          // rows of one forward pass; sizes the activations
   bool mtp = false;                     // bind the MTP layer, too

@@ -72,6 +72,18 @@ static void layer_norm(float* x, const float* gain, const float* bias, int n, Va
   round_row(x, n, type);
 }
 
+// INT8 codes, and the scale as the result: NaN, which sorts last, if a value is not finite.
+static float quantise_int8(const float* x, int n, std::uint8_t* out) {
+  std::uint32_t largest = 0;  // as bits, where a NaN is largest
+  for (int i = 0; i < n; ++i) {
+    const std::uint32_t size = float_bits(x[i]) & 0x7FFFFFFFu;
+    largest = size > largest ? size : largest;
+  }
+  const float scale = int8_scale(bits_float(largest));
+  for (int i = 0; i < n; ++i) out[i] = static_cast<std::uint8_t>(to_int8(x[i], scale));
+  return scale;
+}
+
 static void index_store(const IndexStoreParams& p) {
   const int dim = p.layout.index_dim;
   float x[kMaxIndexDim];
@@ -89,7 +101,8 @@ static void index_store(const IndexStoreParams& p) {
     hadamard(x, dim);
     round_row(x, dim, p.type);
     auto* codes = reinterpret_cast<std::uint8_t*>(page) + place * dim;
-    const float scale = quantise_block(x, dim, p.pow2, codes);
+    const float scale =
+        p.layout.int8_index ? quantise_int8(x, dim, codes) : quantise_block(x, dim, p.pow2, codes);
     std::memcpy(page + std::int64_t{kPageSize} * dim + place * 4, &scale, sizeof scale);
   }
 }
@@ -109,12 +122,41 @@ static void index_query(const IndexQueryParams& p) {
       if (p.type == ValueType::bf16) {
         hadamard(x, dim);
         round_row(x, dim, p.type);
-        scale = quantise_block(x, dim, p.pow2, codes);
-        load_row(reinterpret_cast<const std::byte*>(codes), ValueType::e4m3, 0, dim, x);
+        scale = p.int8 ? quantise_int8(x, dim, codes) : quantise_block(x, dim, p.pow2, codes);
+        load_row(reinterpret_cast<const std::byte*>(codes),
+                 p.int8 ? ValueType::int8 : ValueType::e4m3, 0, dim, x);
       }
       p.out_weights[h] = p.head_weights[h] * head_factor * scale * dim_factor;
     }
   }
+}
+
+// One key's heads, in ascending order.
+static float weighted_heads(const IndexScoresParams& p, const float* key) {
+  const int dim = p.layout.index_dim;
+  float sum = 0.0f;
+  for (int h = 0; h < p.num_heads; ++h) {
+    const float x = dot(p.q + std::int64_t{h} * dim, key, dim);
+    sum += p.weights[h] * (x > 0.0f ? x : x == x ? 0.0f : x);
+  }
+  return sum;
+}
+
+// The same of codes, in lanes: what a set with instructions for bytes can repeat to the bit. A dot
+// is an integer below 2^24, so exact in any order.
+static float weighted_heads_int8(const IndexScoresParams& p, const float* key) {
+  static_assert(kMaxIndexDim * 127 * 127 < 1 << 24);
+  const int dim = p.layout.index_dim;
+  Lanes sum = lanes_set(0.0f);
+  for (int h = 0; h < p.num_heads; h += 16) {
+    float dots[16] = {}, weights[16] = {};
+    for (int i = 0; i < 16 && h + i < p.num_heads; ++i) {
+      dots[i] = dot(p.q + std::int64_t{h + i} * dim, key, dim);
+      weights[i] = p.weights[h + i];
+    }
+    sum = add(sum, mul(lanes_load(weights), max(lanes_load(dots), lanes_set(0.0f))));
+  }
+  return fold(sum);
 }
 
 static void index_scores(const IndexScoresParams& p) {
@@ -126,18 +168,14 @@ static void index_scores(const IndexScoresParams& p) {
         p.pages + std::int64_t{p.page_table[s / kPageSize]} * p.layout.index_page();
     const int begin = s % kPageSize;
     const int n = p.last - s < kPageSize - begin ? p.last - s : kPageSize - begin;
-    load_row(page, f32 ? ValueType::f32 : ValueType::e4m3, std::int64_t{begin} * dim, n * dim,
-             p.scratch);
+    load_row(page, p.layout.index_type(), std::int64_t{begin} * dim, n * dim, p.scratch);
     for (int i = 0; i < n; ++i) {
       scale[i] = f32 ? 1.0f : load_f32(page + std::int64_t{kPageSize} * dim + (begin + i) * 4);
     }
     for (int i = 0; i < n; ++i, ++s) {
-      float sum = 0.0f;
-      for (int h = 0; h < p.num_heads; ++h) {
-        const float x = dot(p.q + std::int64_t{h} * dim, p.scratch + std::int64_t{i} * dim, dim);
-        sum += p.weights[h] * (x > 0.0f ? x : x == x ? 0.0f : x);
-      }
-      p.scores[s] = sum * scale[i];
+      const float* key = p.scratch + std::int64_t{i} * dim;
+      p.scores[s] =
+          (p.layout.int8_index ? weighted_heads_int8(p, key) : weighted_heads(p, key)) * scale[i];
     }
   }
 }

@@ -1,5 +1,5 @@
 // AVX-512 with VBMI and BF16: Zen 4 and later, Sapphire Rapids and later. BF16 rows go through
-// VDPBF16PS; f32 rows (exact numerics) take the f32 forms.
+// VDPBF16PS, INT8 index keys through VPDPBUSD; f32 rows (exact numerics) take the f32 forms.
 #include <immintrin.h>
 
 #include "kernels/cpu/table.h"
@@ -25,6 +25,7 @@ constexpr int kTileRows = 4, kTileTokens = 4;
 #include "kernels/cpu/mla-bf16-inl.h"
 #include "kernels/cpu/mla-project-bf16-inl.h"
 #include "kernels/cpu/indexer-bf16-inl.h"
+#include "kernels/cpu/indexer-int8-inl.h"
 #include "kernels/cpu/topk-avx512-inl.h"
 // clang-format on
 
@@ -35,7 +36,7 @@ extern const CpuKernels table;
 const CpuKernels table = {
     "avx512bf16",    kNeeds,          embed,       add_rms_norm, silu_mul,
     quantise,        pack_bf16,       linear_bf16, mla_store,    mla_absorb_bf16,
-    sparse_mla_bf16, mla_expand_bf16, index_store, index_query,  index_scores_bf16,
+    sparse_mla_bf16, mla_expand_bf16, index_store, index_query,  index_scores_vnni,
     top_k_avx512,    moe_gate,        moe_combine};
 
 }  // namespace dsv32::kernels::avx512bf16

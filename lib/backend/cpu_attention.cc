@@ -150,6 +150,7 @@ void CpuBackend::query_tile(const BatchView& b, const IndexerShape& shape, Tenso
                            .type = value_type(q.dtype),
                            .pow2 = kv.pow2_scales,
                            .interleave = shape.rope_interleave,
+                           .int8 = kv.layout.int8_index,
                            .num_tokens = last - first,
                            .num_heads = shape.heads,
                            .index_dim = shape.dim,

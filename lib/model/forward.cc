@@ -55,7 +55,8 @@ Forward::Forward(const ModelConfig& config, const ForwardOptions& options, Backe
 
 void Forward::allocate_caches(const ForwardOptions& options) {
   const Numerics numerics = options.buffers.numerics;
-  const kernels::CacheLayout layout = cache_layout(config_, numerics, options.kv_format);
+  kernels::CacheLayout layout = cache_layout(config_, numerics, options.kv_format);
+  layout.int8_index = options.indexer_keys == IndexerKeys::int8;  // of the same size
   cache_bytes_ = cache_bytes(config_, numerics, options.kv_format, has_mtp(), options.num_pages);
   cache_memory_ = backend_.allocate(cache_bytes_);
   auto* next = static_cast<std::byte*>(cache_memory_.get());

@@ -23,6 +23,7 @@ namespace dsv32 {
 struct ForwardOptions {
   BufferOptions buffers;
   KvFormat kv_format = KvFormat::fp8;
+  IndexerKeys indexer_keys = IndexerKeys::fp8;
   std::int64_t num_pages = 0;
 };
 

@@ -24,6 +24,7 @@ PlanOptions plan_options(const LoadOptions& o) {
   return {.device = o.backend.device,
           .numerics = o.numerics,
           .kv_format = o.kv_format,
+          .indexer_keys = o.indexer_keys,
           .access = o.access,
           .kv_cache_tokens = o.kv_cache_tokens,
           .max_batch_tokens = o.max_batch_tokens,

@@ -33,6 +33,12 @@ ForwardOptions forward_options(const ModelConfig& config, const PlanOptions& opt
   DSV32_CHECK(options.max_batch_tokens >= 1 && options.max_batch_tokens <= kMaxBatchTokens,
               invalid_argument, "max_batch_tokens is {}, not in 1..{}", options.max_batch_tokens,
               kMaxBatchTokens);
+  if (options.indexer_keys == IndexerKeys::int8) {
+    DSV32_CHECK(config.index_topk > 0, unsupported, "INT8 indexer keys: a {} model has no indexer",
+                config.model_type);
+    DSV32_CHECK(options.numerics == Numerics::native, invalid_argument,
+                "INT8 indexer keys approximate: exact numerics do not go with them");
+  }
   DSV32_CHECK(options.ranks == 1, unsupported, "{} ranks are asked for, this version runs one",
               options.ranks);
   const auto pages = static_cast<std::int64_t>((options.kv_cache_tokens + kernels::kPageSize - 1) /
@@ -43,6 +49,7 @@ ForwardOptions forward_options(const ModelConfig& config, const PlanOptions& opt
                           pages * kernels::kPageSize, config.max_position_embeddings)),
                       .mtp = options.mtp && config.num_nextn_predict_layers > 0},
           .kv_format = options.kv_format,
+          .indexer_keys = options.indexer_keys,
           .num_pages = pages};
 }
 

@@ -51,9 +51,10 @@ void check_schedules(const Model& model, const Model& other, const Tokens& text,
 }
 
 Model load_with(const std::string& name, Numerics numerics, const std::string& kernels, int threads,
-                int batch) {
+                int batch, IndexerKeys keys = IndexerKeys::fp8) {
   LoadOptions options;
   options.numerics = numerics;
+  options.indexer_keys = keys;
   options.kv_cache_tokens = 4096;
   options.max_batch_tokens = batch;
   options.backend.num_threads = threads;
@@ -61,18 +62,19 @@ Model load_with(const std::string& name, Numerics numerics, const std::string& k
   return Model::load(golden(name), options);
 }
 
-void check_law(const std::string& name, std::uint64_t seed) {
+void check_law(const std::string& name, std::uint64_t seed, IndexerKeys keys = IndexerKeys::fp8) {
   conformance::Random random{seed};
   for (const std::string& kernels : kernel_sets()) {
     for (const Numerics numerics : {Numerics::native, Numerics::exact}) {
-      const Model one = load_with(name, numerics, kernels, 1, 96);
+      if (numerics == Numerics::exact && keys == IndexerKeys::int8) continue;  // refused
+      const Model one = load_with(name, numerics, kernels, 1, 96, keys);
       CHECK(one.kernel_set() == kernels);
       REQUIRE((one.config().index_topk == 0 || one.config().index_topk < 100));
       const Tokens text = random_tokens(random, one, 150);  // well beyond index_topk
       const std::vector<Bits> want = one_by_one(one, text);
       for (const auto& [threads, batch] : {std::pair{2, 64}, {3, 17}, {8, 5}}) {
         INFO(kernels << ", threads " << threads);
-        check_schedules(one, load_with(name, numerics, kernels, threads, batch), text, want,
+        check_schedules(one, load_with(name, numerics, kernels, threads, batch, keys), text, want,
                         random);
       }
     }
@@ -86,6 +88,10 @@ TEST_CASE("the state law holds on random schedules: FP8 with odd scales") {
 }
 TEST_CASE("the state law holds on random schedules: BF16") { check_law("bf16", 3); }
 TEST_CASE("the state law holds on random schedules: no indexer") { check_law("v3-dense", 4); }
+
+TEST_CASE("the state law holds on random schedules: INT8 indexer keys") {
+  check_law("fp8", 5, IndexerKeys::int8);
+}
 
 }  // namespace
 }  // namespace dsv32::test

@@ -265,6 +265,15 @@ class TraceTest(Case):
                                         "--chunk", chunk).read_bytes()
                     self.assertEqual(whole, pieces, (kernels, threads, chunk))
 
+    def test_int8_indexer_is_asked_for_and_refused_where_it_means_nothing(self):
+        exact = self.trace("exact").read_bytes()
+        self.assertEqual(exact, self.trace("fp8", "--indexer", "fp8").read_bytes())
+        self.assertNotEqual(exact, self.trace("int8", "--indexer", "int8").read_bytes())
+        where = ("--ids", self.ids_file, "-o", self.folder / "o", "--indexer")
+        self.fails(5, "trace", golden("v3-dense"), *where, "int8")
+        self.fails(2, "trace", golden(), *where, "int8", "--numerics", "exact")
+        self.fails(2, "trace", golden(), *where, "int4")
+
     def test_dense_model_has_no_topk(self):
         out = self.folder / "d"
         self.ok("trace", golden("v3-dense"), "--ids", self.ids_file, "-o", out, "--numerics", "exact")

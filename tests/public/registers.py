@@ -1,15 +1,15 @@
 """registers.py OBJECT: the sums of the micro-kernels stay in registers.
 
-Disassembles the object and looks at every innermost loop with at least eight VDPBF16PS, which is where a product
-spends its time. A sum that lives in memory is stored at least once for the four VDPBF16PS that a block adds to it, so
-fewer 512-bit stores to the stack than a quarter of the VDPBF16PS are the odd temporary. (GCC 12 has left whole tiles of
+Disassembles the object and looks at every innermost loop with at least eight VDPBF16PS or VPDPBUSD, which is where a product
+spends its time. A sum that lives in memory is stored at least once for the four products that a block adds to it, so
+fewer 512-bit stores to the stack than a quarter of the products are the odd temporary. (GCC 12 has left whole tiles of
 sums in memory, and a line more in a loop was enough.)
 """
 import re
 import subprocess
 import sys
 
-MULTIPLY, SPILL = "vdpbf16ps", re.compile(r"vmov\w+\s+%zmm\d+,-?(0x)?[0-9a-f]*\(%r[sb]p")
+MULTIPLY, SPILL = ("vdpbf16ps", "vpdpbusd"), re.compile(r"vmov\w+\s+%zmm\d+,-?(0x)?[0-9a-f]*\(%r[sb]p")
 
 
 def functions(path):
@@ -49,7 +49,7 @@ def main(path):
             seen += 1
             spills = sum(bool(SPILL.match(code)) for code in loop)
             if 4 * spills >= products:
-                bad.append(f"{spills} stores to the stack beside {products} VDPBF16PS in {name[:200]}")
+                bad.append(f"{spills} stores to the stack beside {products} products in {name[:200]}")
     print(f"{seen} loops, {len(bad)} with sums in memory", *bad, sep="\n")
     return 1 if bad or seen < 10 else 0
 
