@@ -1,6 +1,6 @@
 """registers.py OBJECT: the sums of the micro-kernels stay in registers.
 
-Disassembles the object and looks at every innermost loop with at least eight VDPBF16PS or VPDPBUSD, which is where a product
+Disassembles the object and looks at every innermost loop with at least eight VDPBF16PS or VPDPBUSD, where a product
 spends its time. A sum that lives in memory is stored at least once for the four products that a block adds to it, so
 fewer 512-bit stores to the stack than a quarter of the products are the odd temporary. (GCC 12 has left whole tiles of
 sums in memory, and a line more in a loop was enough.)
