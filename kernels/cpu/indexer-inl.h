@@ -174,8 +174,8 @@ static void index_scores(const IndexScoresParams& p) {
     }
     for (int i = 0; i < n; ++i, ++s) {
       const float* key = p.scratch + std::int64_t{i} * dim;
-      p.scores[s] =
-          (p.layout.int8_index ? weighted_heads_int8(p, key) : weighted_heads(p, key)) * scale[i];
+      const float sum = p.layout.int8_index ? weighted_heads_int8(p, key) : weighted_heads(p, key);
+      p.scores[s] = sum * scale[i];
     }
   }
 }
