@@ -231,13 +231,14 @@ double Bench::limit_now(const Work& work, int threads) {
   return limit_seconds(work, now.read, now.compute);
 }
 
-Paired Bench::compare(const std::function<double()>& a, const std::function<double()>& b) {
+Paired Bench::compare(const std::function<double()>& a, const std::function<double()>& b,
+                      int least) {
   static_cast<void>(a());
   Rounds rounds;
   double best = b();
   double before = b();
   const double start = now();
-  for (int round = 0; round < 400; ++round) {
+  for (int round = 1; round <= 400; ++round) {
     best = std::min(best, before);
     const double time = a(), after = b();
     best = std::min(best, after);
@@ -247,7 +248,7 @@ Paired Bench::compare(const std::function<double()>& a, const std::function<doub
     before = after;
     const double spent = now() - start;
     const bool enough = static_cast<int>(rounds.ratio.size()) >= kEnough;
-    if ((enough && spent >= seconds()) || spent >= 3 * seconds()) break;
+    if ((enough && spent >= seconds()) || (round >= least && spent >= 3 * seconds())) break;
   }
   return rounds.summary();
 }

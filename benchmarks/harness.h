@@ -104,8 +104,8 @@ class Bench {
   Paired against_limit(int threads, const std::function<Work()>& call);
   // What `work` takes at the limit in this moment, in seconds.
   double limit_now(const Work& work, int threads);
-  // Time of `a` over time of `b`, each the seconds of one call.
-  Paired compare(const std::function<double()>& a, const std::function<double()>& b);
+  // Time of `a` over time of `b`, each the seconds of one call; of `least` rounds or more.
+  Paired compare(const std::function<double()>& a, const std::function<double()>& b, int least = 1);
   // Seconds of the fastest call.
   double best(const std::function<void()>& call);
 

@@ -24,6 +24,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr double kMegabyte = 1e6;
+constexpr int kColdRounds = 3;  // the disk's speed moves more than anything else
 
 // Checkpoints that bench.sh makes: `fake` has every tensor of DeepSeek-V3.2 and no values, `real`
 // has few layers of real width, `layer` one with all 256 experts. Smoke runs take the bundled
@@ -95,67 +96,73 @@ Result load_model(Bench& bench) {
                           tensors, weights / 1e9, copied / kMegabyte, 1e3 * time)};
 }
 
-class WeightFiles {
+// A file of weights with a descriptor, and so a read-ahead, of its own.
+class WeightFile {
  public:
-  explicit WeightFiles(const fs::path& folder) {
-    for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
-      if (entry.path().extension() != ".safetensors") continue;
-      const int fd = open(entry.path().c_str(), O_RDONLY | O_CLOEXEC);
-      DSV32_CHECK(fd >= 0, io, "cannot open {}", entry.path().string());
-      files_.push_back({fd, entry.file_size()});
-      bytes_ += entry.file_size();
-    }
+  explicit WeightFile(const fs::path& path)
+      : fd_(open(path.c_str(), O_RDONLY | O_CLOEXEC)), size_(fs::file_size(path)) {
+    DSV32_CHECK(fd_ >= 0, io, "cannot open {}", path.string());
   }
-  ~WeightFiles() {
-    for (const One& file : files_) close(file.fd);
-  }
-  WeightFiles(const WeightFiles&) = delete;
-  WeightFiles& operator=(const WeightFiles&) = delete;
-
-  std::size_t bytes() const { return bytes_; }
+  ~WeightFile() { close(fd_); }
+  WeightFile(const WeightFile&) = delete;
+  WeightFile& operator=(const WeightFile&) = delete;
+  std::size_t size() const { return size_; }
 
   // Out of the page cache: the next reader reads the disk. Needs no rights, but clean pages.
   void forget() const {
-    for (const One& file : files_) {
-      fdatasync(file.fd);
-      posix_fadvise(file.fd, 0, 0, POSIX_FADV_DONTNEED);
-    }
+    fdatasync(fd_);
+    posix_fadvise(fd_, 0, 0, POSIX_FADV_DONTNEED);
   }
-
-  // Seconds of reading everything into small buffers by `threads` threads, 4 MB at a time.
-  double read(int threads) const {
-    std::atomic<std::size_t> next{0};
-    const double start = now();
-    std::vector<std::jthread> readers;
-    for (int i = 0; i < threads; ++i) readers.emplace_back([&] { read_pieces(next); });
-    readers.clear();
-    return now() - start;
-  }
-
- private:
-  struct One {
-    int fd;
-    std::size_t size;
-  };
-  static constexpr std::size_t kPiece = std::size_t{4} << 20;
-
-  void read_pieces(std::atomic<std::size_t>& next) const {
+  void read(std::size_t first, std::size_t last) const {
     std::vector<char> buffer(kPiece);
-    for (std::size_t piece = next++;; piece = next++) {
-      std::size_t first = piece * kPiece, file = 0;
-      while (file < files_.size() && first >= rounded(files_[file].size))
-        first -= rounded(files_[file++].size);
-      if (file == files_.size()) return;
-      const std::size_t count = std::min(kPiece, files_[file].size - first);
-      const ssize_t n = pread(files_[file].fd, buffer.data(), count, static_cast<off_t>(first));
+    for (std::size_t at = first; at < last; at += kPiece) {
+      const std::size_t count = std::min(kPiece, last - at);
+      const ssize_t n = pread(fd_, buffer.data(), count, static_cast<off_t>(at));
       DSV32_CHECK(n == static_cast<ssize_t>(count), io, "a weight file ends early");
     }
   }
-  static std::size_t rounded(std::size_t size) { return (size + kPiece - 1) / kPiece * kPiece; }
 
-  std::vector<One> files_;
-  std::size_t bytes_ = 0;
+ private:
+  static constexpr std::size_t kPiece = std::size_t{4} << 20;
+  int fd_;
+  std::size_t size_;
 };
+
+std::vector<fs::path> weight_paths(const fs::path& folder) {
+  std::vector<fs::path> paths;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
+    if (entry.path().extension() == ".safetensors") paths.push_back(entry.path());
+  }
+  return paths;
+}
+
+double weight_bytes(const std::vector<fs::path>& paths) {
+  double bytes = 0;
+  for (const fs::path& path : paths) bytes += static_cast<double>(fs::file_size(path));
+  return bytes;
+}
+
+void forget(const std::vector<fs::path>& paths) {
+  for (const fs::path& path : paths) WeightFile(path).forget();
+}
+
+// Seconds of reading every file, one after the other, each by `threads` threads that have a part.
+double read_seconds(const std::vector<fs::path>& paths, int threads) {
+  const double start = now();
+  for (const fs::path& path : paths) {
+    std::vector<std::jthread> readers;
+    for (int i = 0; i < threads; ++i) {
+      readers.emplace_back([&path, i, threads] {
+        const WeightFile file(path);
+        const auto part = [&](int k) {
+          return file.size() * static_cast<std::size_t>(k) / static_cast<std::size_t>(threads);
+        };
+        file.read(part(i), part(i + 1));
+      });
+    }
+  }
+  return now() - start;
+}
 
 // Up to the moment when the first token could be asked for. Void if weights were copied.
 Result load_layer(Bench& bench) {
@@ -163,7 +170,7 @@ Result load_layer(Bench& bench) {
   if (const std::string no = no_model(folder); !no.empty()) return skipped(no);
   LoadOptions options = load_options(bench);
   options.allow_paging = true;
-  const WeightFiles files(folder);
+  const std::vector<fs::path> files = weight_paths(folder);
   const Checkpoint checkpoint = Checkpoint::open(folder);
   const std::size_t tensors = checkpoint.tensors().size();
   const double before = anonymous();
@@ -174,9 +181,9 @@ Result load_layer(Bench& bench) {
     touched = std::max(touched, anonymous() - before);
     return now() - start;
   };
-  files.forget();
+  forget(files);
   const double cold = load(), warm = bench.best(load);
-  const auto bytes = static_cast<double>(files.bytes());
+  const double bytes = weight_bytes(files);
   const std::string note = fmt::format(
       "{} tensors, {:.2f} GB mapped, {:.0f} MB of memory touched, {:.0f} ms; {:.0f} ms "
       "with nothing of the files in memory",
@@ -191,20 +198,21 @@ Result load_cold(Bench& bench) {
   if (const std::string no = no_model(folder); !no.empty()) return skipped(no);
   LoadOptions options = load_options(bench);
   options.allow_paging = options.preload = true;
-  const WeightFiles files(folder);
+  const std::vector<fs::path> files = weight_paths(folder);
   const int threads = usable_cores();
   const Paired p = bench.compare(
       [&] {
-        files.forget();
-        return files.read(threads);
+        forget(files);
+        return read_seconds(files, threads);
       },
       [&] {
-        files.forget();
+        forget(files);
         const double start = now();
         static_cast<void>(Model::load(folder, options));
         return now() - start;
-      });
-  const auto bytes = static_cast<double>(files.bytes());
+      },
+      kColdRounds);
+  const double bytes = weight_bytes(files);
   return {.value = p.ratio,
           .note = fmt::format("{:.2f} GB at {:.2f} GB/s, the disk {:.2f}; {}", bytes / 1e9,
                               bytes / p.reference / 1e9, bytes / p.time / 1e9, p.text())};
