@@ -26,6 +26,16 @@ constexpr int kDirectTile = W::kBlockwise ? (M <= 2   ? 4
                             : M <= 6      ? 3
                                           : 2;
 
+// Tiles that take the same columns one after another, before any takes the next ones: a tile of few
+// rows of weights would take x from L2 each time and need more than its 32 bytes a cycle. (Zen 4,
+// 8 rows of x, K = 7168: FP8 10 % faster, blockwise types 30 %; up to 4 rows no difference.)
+template <int M>
+constexpr int kDirectGroup = M <= 4 ? 1 : 8;
+
+// Columns at a time: all rows of x take at most half of L1.
+template <int M>
+constexpr int kDirectPart = M <= 4 ? kBf16Chunk : kBf16Chunk / 2;
+
 static constexpr int one_if(bool one, int n) { return one ? 1 : n; }
 
 // R rows of weights times M rows of x, in S streams: neighbours from `row` on, then from row + step
@@ -167,43 +177,81 @@ static inline void fetch_next(T* tile) {
   }
 }
 
-// Rows `row`, ... of weights (Tile); `ahead` rows further lies what to fetch.
+// Columns [k, k + n) of a chunk, which they may start and end.
+struct Part {
+  int k, n;
+  bool starts, ends;
+};
+
+// One tile against a part. Sums go on from `kept` and to there, or to `total` at a chunk's end.
 template <class T>
-static void direct_tile(const LinearParams& p, std::int64_t row, std::int64_t step,
-                        std::int64_t ahead) {
+static void direct_part(const LinearParams& p, const Part& part, T* tile, __m512* kept,
+                        float* total) {
+  using W = typename T::W;
+  constexpr int kR = T::kRows, kM = T::kTokens;
+  if (W::kBlockwise) find_multipliers(p, part.k, part.n, tile);
+  __m512 sum[kR][kM];
+#pragma GCC unroll 8
+  for (int r = 0; r < kR; ++r) {
+#pragma GCC unroll 8
+    for (int m = 0; m < kM; ++m) {
+      sum[r][m] = part.starts ? _mm512_setzero_ps() : kept[r * kM + m];
+    }
+  }
+  const std::byte* x = packed_x(p, 0, part.k);
+  std::int64_t offset = std::int64_t{part.k} * W::kBytes / kBlock;
+  int block = 0;
+  for (; (block + 1) * kBlock <= part.n; ++block, offset += W::kBytes, x += 2 * kBlock) {
+    fetch_next(tile);
+    direct_block<T, true>(*tile, offset, kBlock, x, block, sum);
+  }
+  if (block * kBlock < part.n) {
+    direct_block<T, false>(*tile, offset, part.n - block * kBlock, x, block, sum);
+  }
+  if (part.ends) {
+    add_folded<kR * kM>(&sum[0][0], part.k < kBf16Chunk, total);
+    return;
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < kR; ++r) {
+#pragma GCC unroll 8
+    for (int m = 0; m < kM; ++m) kept[r * kM + m] = sum[r][m];
+  }
+}
+
+// Tiles of rows from `row` on (Tile), one behind the other; `ahead` rows further lies what to
+// fetch.
+template <class T, int Tiles>
+static void direct_group(const LinearParams& p, std::int64_t row, std::int64_t step,
+                         std::int64_t ahead) {
   using W = typename T::W;
   constexpr int kR = T::kRows, kM = T::kTokens, kNeighbours = kR / T::kStreams;
+  constexpr int kPart = kDirectPart<kM>;
   T tile;
-  float total[kR * kM];
-  const auto row_of = [&](int r) { return row + r % kNeighbours + r / kNeighbours * step; };
+  float total[Tiles][kR * kM];
+  __m512 kept[kPart == kBf16Chunk ? 1 : Tiles][kR * kM];
+  const auto row_of = [&](int t, int r) {
+    return row + t * kNeighbours + r % kNeighbours + r / kNeighbours * step;
+  };
   tile.x_stride = packed_row_bytes(p.cols);
-  for (int r = 0; r < kR; ++r) tile.at[r] = W::at(p.w, row_of(r), 0);
   for (int s = 0; s < T::kStreams; ++s) tile.next[s] = W::at(p.w, row + s * step + ahead, 0);
-  for (int r = 0; r < T::kScales; ++r) tile.scales[r] = scale_row(p.w, row_of(r));
-  for (int chunk = 0; chunk < p.cols; chunk += kBf16Chunk) {
-    const int n = p.cols - chunk < kBf16Chunk ? p.cols - chunk : kBf16Chunk;
-    if (W::kBlockwise) find_multipliers(p, chunk, n, &tile);
-    __m512 sum[kR][kM];
-#pragma GCC unroll 8
-    for (int r = 0; r < kR; ++r) {
-#pragma GCC unroll 8
-      for (int m = 0; m < kM; ++m) sum[r][m] = _mm512_setzero_ps();
+  for (int k = 0; k < p.cols; k += kPart) {
+    const int left = p.cols - k;
+    const Part part{.k = k,
+                    .n = left < kPart ? left : kPart,
+                    .starts = k % kBf16Chunk == 0,
+                    .ends = left <= kPart || (k + kPart) % kBf16Chunk == 0};
+    for (int t = 0; t < Tiles; ++t) {
+      for (int r = 0; r < kR; ++r) tile.at[r] = W::at(p.w, row_of(t, r), 0);
+      for (int r = 0; r < T::kScales; ++r) tile.scales[r] = scale_row(p.w, row_of(t, r));
+      direct_part(p, part, &tile, kept[kPart == kBf16Chunk ? 0 : t], total[t]);
     }
-    const std::byte* x = packed_x(p, 0, chunk);
-    std::int64_t offset = std::int64_t{chunk} * W::kBytes / kBlock;
-    int block = 0;
-    for (; (block + 1) * kBlock <= n; ++block, offset += W::kBytes, x += 2 * kBlock) {
-      fetch_next(&tile);
-      direct_block<T, true>(tile, offset, kBlock, x, block, sum);
-    }
-    if (block * kBlock < n) {
-      direct_block<T, false>(tile, offset, n - block * kBlock, x, block, sum);
-    }
-    add_folded<kR * kM>(&sum[0][0], chunk == 0, total);
   }
-  for (int r = 0; r < kR; ++r) {
-    for (int m = 0; m < kM; ++m) {
-      store_value(p.out, p.type, m * p.out_stride + row_of(r), total[r * kM + m]);
+  for (int t = 0; t < Tiles; ++t) {
+    for (int r = 0; r < kR; ++r) {
+      for (int m = 0; m < kM; ++m) {
+        store_value(p.out, p.type, m * p.out_stride + row_of(t, r), total[t][r * kM + m]);
+      }
     }
   }
 }
@@ -211,25 +259,28 @@ static void direct_tile(const LinearParams& p, std::int64_t row, std::int64_t st
 // A tile's rows share their scales if the type's do.
 template <class W, int M, bool Halves>
 static void linear_direct(const LinearParams& p) {
-  constexpr int kStreams = kDirectStreams<M>, kRows = kDirectTile<W, M>,
-                kNeighbours = kRows / kStreams;
+  constexpr int kStreams = kDirectStreams<M>, kTiles = kDirectGroup<M>,
+                kNeighbours = kDirectTile<W, M> / kStreams, kGroup = kTiles * kNeighbours;
+  using T = Tile<W, kDirectTile<W, M>, M, kStreams, Halves>;
+  using Row = Tile<W, 1, M, 1, Halves>;
   const std::int64_t bytes = W::at(p.w, kNeighbours, 0) - W::at(p.w, 0, 0);
-  const std::int64_t ahead = (kPrefetch + bytes - 1) / bytes * kNeighbours;
+  // The last rows of a group begin long before the first ones end.
+  const std::int64_t most_ahead =
+      (kPrefetch + bytes - 1) / bytes * kNeighbours + kGroup - kNeighbours;
   const std::int64_t step = (p.last - p.first) / kStreams / kNeighbours * kNeighbours;
   std::int64_t row = p.first;
   for (std::int64_t most = row + step; row < most;) {
     const std::int64_t next = kStreams > 1 ? most : row / kBlock * kBlock + kBlock;
     const std::int64_t end = next < most ? next : most;
-    for (; row + kNeighbours <= end; row += kNeighbours) {
-      // Nothing behind the last row is ours: fetch what is there already.
-      const bool inside = row + ahead + kNeighbours <= most;
-      direct_tile<Tile<W, kRows, M, kStreams, Halves>>(p, row, step, inside ? ahead : 0);
+    for (; row + kGroup <= end; row += kGroup) {
+      // Nothing behind the last row is ours.
+      const std::int64_t left = most - kGroup - row;
+      direct_group<T, kTiles>(p, row, step, left < most_ahead ? left : most_ahead);
     }
-    for (; row < end; ++row) direct_tile<Tile<W, 1, M, 1, Halves>>(p, row, 0, 0);
+    for (; row + kNeighbours <= end; row += kNeighbours) direct_group<T, 1>(p, row, step, 0);
+    for (; row < end; ++row) direct_group<Row, 1>(p, row, 0, 0);
   }
-  for (row = p.first + kStreams * step; row < p.last; ++row) {
-    direct_tile<Tile<W, 1, M, 1, Halves>>(p, row, 0, 0);
-  }
+  for (row = p.first + kStreams * step; row < p.last; ++row) direct_group<Row, 1>(p, row, 0, 0);
 }
 
 template <class W, int M>
