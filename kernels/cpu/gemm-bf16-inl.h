@@ -6,8 +6,12 @@ constexpr int kPanelRows = 8;  // rows of weights of a panel
 // are read from L2 for each tile, which Zen 4's 32 bytes a cycle do not feed.
 constexpr int kPanelCols = 1024;
 constexpr int kPanelBlocks = kPanelCols / kBlock;
-// Rows of x at a time: a chunk of them fits half of L2.
+// Rows of x at a time: a chunk of them fits half of L2. It is copied there in the order in which
+// tiles read it: rows that lie kilobytes apart meet in few sets of L2 and each needs a page of its
+// own, which costs up to 8 points of peak on Zen 4, by the luck of physical addresses.
 constexpr int kPanelTokens = 132;
+constexpr int kPanelWeights = 1024;          // rows of weights that share such a copy
+constexpr int kDecodeRows = 2 * kPanelRows;  // rows of x beside which the next panel is decoded
 
 // How columns of kPanelRows rows of weights become a panel: [n / 32][kPanelRows][32]. The next
 // panel's rows are decoded one by one beside the tiles of this one, whose VDPBF16PS leave the
@@ -67,9 +71,8 @@ static void decode_rest(const PanelDecode& d, int row, int done) {
 
 // A panel against some rows of x.
 struct PanelTile {
-  const std::byte *panel, *x;
-  std::int64_t x_stride;
-  int n;           // columns, whole blocks
+  const std::byte *panel, *x;  // x as copy_chunk lays it
+  int n;                       // columns, whole blocks
   float* kept;     // [rows of x][kPanelRows] sums in lanes, from one panel of a chunk to the next
   float* totals;   // [rows of x][kPanelRows] of the chunks before
   bool resume;     // kept sums go on
@@ -82,39 +85,37 @@ struct PanelTile {
   int decode_row, decode_blocks;  // of next
 };
 
+// sum[m][r] += of 32 columns.
+template <int M>
+static inline void columns_sums(const std::byte* panel, const std::byte* x,
+                                __m512 (*sum)[kPanelRows]) {
+  __m512i v[M];
+#pragma GCC unroll 4
+  for (int m = 0; m < M; ++m) v[m] = _mm512_load_si512(x + 64 * m);
+#pragma GCC unroll 8
+  for (int r = 0; r < kPanelRows; ++r) {
+    const __m512i w = _mm512_load_si512(panel + 64 * r);
+#pragma GCC unroll 4
+    for (int m = 0; m < M; ++m) sum[m][r] = dp(sum[m][r], w, v[m]);
+  }
+}
+
 // sum[m][r] += of block b.
 template <int M>
 static inline void panel_sums(const PanelTile& t, int b, __m512 (*sum)[kPanelRows]) {
   const std::byte* panel = t.panel + 64 * 4 * kPanelRows * b;
-  const std::byte* x = t.x + 4 * 64 * b;
+  const std::byte* x = t.x + 64 * 4 * M * b;
 #pragma GCC unroll 4
-  for (int i = 0; i < 4; ++i) {
-    __m512i v[M];
-#pragma GCC unroll 4
-    for (int m = 0; m < M; ++m) v[m] = _mm512_loadu_si512(x + m * t.x_stride + 64 * i);
-#pragma GCC unroll 8
-    for (int r = 0; r < kPanelRows; ++r) {
-      const __m512i w = _mm512_load_si512(panel + 64 * (kPanelRows * i + r));
-#pragma GCC unroll 4
-      for (int m = 0; m < M; ++m) sum[m][r] = dp(sum[m][r], w, v[m]);
-    }
-  }
+  for (int i = 0; i < 4; ++i) columns_sums<M>(panel + 64 * kPanelRows * i, x + 64 * M * i, sum);
 }
 
-// All blocks. One loop: unrolled to blocks it is 3 points of peak slower on Zen 4.
+// All blocks, 64 columns a round.
 template <int M>
 static inline void panel_sums_all(const PanelTile& t, __m512 (*sum)[kPanelRows]) {
   const std::byte *panel = t.panel, *x = t.x;
-  for (int k = 0; k < t.n; k += 32, panel += 64 * kPanelRows, x += 64) {
-    __m512i v[M];
-#pragma GCC unroll 4
-    for (int m = 0; m < M; ++m) v[m] = _mm512_loadu_si512(x + m * t.x_stride);
-#pragma GCC unroll 8
-    for (int r = 0; r < kPanelRows; ++r) {
-      const __m512i w = _mm512_load_si512(panel + 64 * r);
-#pragma GCC unroll 4
-      for (int m = 0; m < M; ++m) sum[m][r] = dp(sum[m][r], w, v[m]);
-    }
+  for (int k = 0; k < t.n; k += 64, panel += 2 * 64 * kPanelRows, x += 2 * 64 * M) {
+    columns_sums<M>(panel, x, sum);
+    columns_sums<M>(panel + 64 * kPanelRows, x + 64 * M, sum);
   }
 }
 
@@ -125,13 +126,13 @@ static inline void panel_sums_blockwise(const PanelTile& t, int b, __m512 (*sum)
 #pragma GCC unroll 2
   for (int half = 0; half < kPanelRows; half += kHalf) {
     const std::byte* panel = t.panel + 64 * (4 * kPanelRows * b + half);
-    const std::byte* x = t.x + 4 * 64 * b;
+    const std::byte* x = t.x + 64 * 4 * M * b;
     __m512 part[M][kHalf];
 #pragma GCC unroll 4
     for (int i = 0; i < 4; ++i) {
       __m512i v[M];
 #pragma GCC unroll 4
-      for (int m = 0; m < M; ++m) v[m] = _mm512_loadu_si512(x + m * t.x_stride + 64 * i);
+      for (int m = 0; m < M; ++m) v[m] = _mm512_load_si512(x + 64 * (M * i + m));
 #pragma GCC unroll 4
       for (int r = 0; r < kHalf; ++r) {
         const __m512i w = _mm512_load_si512(panel + 64 * (kPanelRows * i + r));
@@ -153,9 +154,10 @@ static inline void panel_sums_blockwise(const PanelTile& t, int b, __m512 (*sum)
   }
 }
 
-// M rows of x; if Decodes, row t.decode_row of the next panel beside them.
+// M rows of x; if Decodes, row t.decode_row of the next panel beside them. Inline: a call's frame a
+// tile is 2 points of peak.
 template <class W, int M, bool Decodes>
-static void panel_tile(const PanelTile& t) {
+[[gnu::always_inline]] static inline void panel_tile(const PanelTile& t) {
   __m512 sum[M][kPanelRows];
 #pragma GCC unroll 4
   for (int m = 0; m < M; ++m) {
@@ -207,37 +209,68 @@ static void panel_tile(const PanelTile& t) {
 template <class W, int M, bool Decodes>
 static inline void panel_step(PanelTile* t) {
   panel_tile<W, M, Decodes>(*t);
-  t->x += M * t->x_stride;
+  t->x += std::int64_t{2} * M * t->n;
   t->kept += M * kPanelRows * 16;
   t->totals += M * kPanelRows;
   t->x_scale += M * kPanelBlocks;
 }
 
+// Rows of the next tile. One alone would keep too few chains going: 4 are 2 and 2.
+template <class W>
+static inline int tile_size(int done, int left) {
+  const bool three = !W::kBlockwise && done >= kDecodeRows && left >= 3 && left != 4;
+  return three ? 3 : left >= 2 ? 2 : left;
+}
+
 // All rows of x, and the next panel if there is one.
 template <class W>
 static void panel_rows(PanelTile t, int rows) {
-  constexpr int kTile = W::kBlockwise ? 2 : 3;
+  int done = 0;
   if (t.next) {
     const int whole = t.next->n / kBlock, blocks = t.n / kBlock;
     t.decode_blocks = whole < blocks ? whole : blocks;
-    for (; rows >= 2 && t.decode_row < kPanelRows; rows -= 2, ++t.decode_row) {
+    for (; done < kDecodeRows && done + 2 <= rows; done += 2, ++t.decode_row) {
       panel_step<W, 2, true>(&t);
     }
     decode_rest<W>(*t.next, t.decode_row, t.decode_blocks);
   }
-  // One alone would keep too few chains going: 4 are 2 and 2.
-  for (; rows >= kTile && !(kTile == 3 && rows == 4); rows -= kTile) {
-    panel_step<W, kTile, false>(&t);
+  while (done < rows) {
+    const int size = tile_size<W>(done, rows - done);
+    done += size;
+    if (size == 2) {
+      panel_step<W, 2, false>(&t);
+    } else if (size == 1) {
+      panel_step<W, 1, false>(&t);
+    } else if constexpr (!W::kBlockwise) {
+      panel_step<W, 3, false>(&t);
+    }
   }
-  for (; rows >= 2; rows -= 2) panel_step<W, 2, false>(&t);
-  if (rows == 1) panel_step<W, 1, false>(&t);
+}
+
+// A chunk of x, whole blocks of columns: of each panel's columns tile by tile, 32 columns of its
+// rows, then the next 32.
+template <class W>
+static void copy_chunk(const std::byte* x, std::int64_t stride, int rows, int cols, std::byte* to) {
+  for (int k = 0; k < cols; k += kPanelCols) {
+    const int n = cols - k < kPanelCols ? cols - k : kPanelCols;
+    for (int done = 0, size = 0; done < rows; done += size, to += std::int64_t{2} * n * size) {
+      size = tile_size<W>(done, rows - done);
+      for (int m = 0; m < size; ++m) {
+        const std::byte* from = x + (done + m) * stride + 2 * std::int64_t{k};
+        for (int i = 0; i < n / 32; ++i) {
+          _mm512_store_si512(to + 64 * (size * i + m), _mm512_loadu_si512(from + 64 * i));
+        }
+      }
+    }
+  }
 }
 
 // A call's scratch.
 struct alignas(64) PanelScratch {
   std::byte panel[2][2 * kPanelCols * kPanelRows];
   float kept[kPanelTokens * kPanelRows * 16];
-  float totals[kBlock / kPanelRows][kPanelTokens * kPanelRows];
+  float totals[kPanelWeights / kPanelRows][kPanelTokens * kPanelRows];
+  std::byte x[2 * kBf16Chunk * kPanelTokens];
   float x_scale[kBf16Chunk / kPanelCols][kPanelTokens * kPanelBlocks];
   float row_scale[kPanelBlocks * kPanelRows * 16];
 };
@@ -298,8 +331,8 @@ struct PanelPlace {
   }
 };
 
-// Rows [first, last) of weights, at most kBlock; at most kPanelTokens rows of x, of which a chunk
-// stays in the cache for all of them.
+// Rows [first, last) of weights, at most kPanelWeights; at most kPanelTokens rows of x, of which a
+// chunk stays in the cache for all of them. A panel's rows share scales.
 template <class W>
 static void linear_panels(const LinearParams& p, int first, int last) {
   auto& s = *reinterpret_cast<PanelScratch*>(p.scratch);
@@ -308,15 +341,19 @@ static void linear_panels(const LinearParams& p, int first, int last) {
   decode_rest<W>(decode, 0, 0);
   for (int side = 0; at.chunk < p.cols; side ^= 1) {
     const int n = at.cols(p), padded = (n + kBlock - 1) / kBlock * kBlock;
+    if (at.row == first && at.k == at.chunk) {
+      const int cols = (at.chunk_end(p) - at.chunk + kBlock - 1) / kBlock * kBlock;
+      copy_chunk<W>(packed_x(p, 0, at.k), packed_row_bytes(p.cols), p.num_rows, cols, s.x);
+    }
     float* x_scale = s.x_scale[(at.k - at.chunk) / kPanelCols];
-    if (W::kBlockwise && at.row == first) fill_x_scale<W>(p, at.row, at.k, padded, x_scale);
+    if (W::kBlockwise && (at.row == first || at.row % kBlock == 0))
+      fill_x_scale<W>(p, at.row, at.k, padded, x_scale);
     if (W::kRowScales) fill_row_scale(p, at.row, at.k, padded, s.row_scale);
     const PanelPlace next = at.next(p, first, last);
     const bool more = next.chunk < p.cols;
     if (more) decode = panel_decode<W>(p, next.row, next.k, next.cols(p), s.panel[side ^ 1]);
     panel_rows<W>({.panel = s.panel[side],
-                   .x = packed_x(p, 0, at.k),
-                   .x_stride = packed_row_bytes(p.cols),
+                   .x = s.x + std::int64_t{2} * p.num_rows * (at.k - at.chunk),
                    .n = padded,
                    .kept = s.kept,
                    .totals = s.totals[(at.row - first) / kPanelRows],
@@ -338,16 +375,17 @@ static void linear_panels(const LinearParams& p, int first, int last) {
 template <class W>
 static void linear_blocks(const LinearParams& p) {
   const int parts = (p.num_rows + kPanelTokens - 1) / kPanelTokens;
-  const int size = (p.num_rows + parts - 1) / parts;
+  const int tokens = (p.num_rows + parts - 1) / parts;
   const std::int64_t blocks = (p.cols + kBlock - 1) / kBlock;
   for (int row = p.first; row < p.last;) {
-    const int next = row / kBlock * kBlock + kBlock, end = next < p.last ? next : p.last;
-    for (int m = 0; m < p.num_rows; m += size) {
+    const int size = row % kPanelRows == 0 ? kPanelWeights : kBlock;  // no panel across blocks
+    const int next = row / size * size + size, end = next < p.last ? next : p.last;
+    for (int m = 0; m < p.num_rows; m += tokens) {
       LinearParams part = p;
       part.x += m * packed_row_bytes(p.cols);
       if (p.x_scale) part.x_scale += m * blocks;
       part.out += m * p.out_stride * (p.type == ValueType::f32 ? 4 : 2);
-      part.num_rows = p.num_rows - m < size ? p.num_rows - m : size;
+      part.num_rows = p.num_rows - m < tokens ? p.num_rows - m : tokens;
       linear_panels<W>(part, row, end);
     }
     row = end;

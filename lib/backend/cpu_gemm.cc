@@ -8,8 +8,9 @@
 namespace dsv32 {
 namespace {
 
-constexpr int kMaxSegments = 64;         // of one region
-constexpr int kPiecesPerWorker = 8;      // so that a slow worker holds nobody up
+constexpr int kMaxSegments = 64;     // of one region
+constexpr int kPiecesPerWorker = 8;  // so that a slow worker holds nobody up
+constexpr int kManyRows = 32;        // of x: pieces are long, so that more weights share its copy
 constexpr std::int64_t kPieceRows = 16;  // of weights; a multiple, so that kernels see whole tiles
 
 kernels::ScaleType scale_type(DType dtype) {
@@ -105,8 +106,9 @@ void CpuBackend::run_segments(std::span<const Segment> segments, const Activatio
   const auto cols = static_cast<int>(x.dense.cols);
   const std::int64_t row_bytes = kernels::packed_row_bytes(cols);
   const auto count = static_cast<std::int64_t>(segments.size());
+  const std::int64_t each = rows < kManyRows ? kPiecesPerWorker : kPiecesPerWorker / 2;
   const std::int64_t wanted =
-      pool_.size() == 1 ? 1 : ceil_div(std::int64_t{pool_.size()} * kPiecesPerWorker, count);
+      pool_.size() == 1 ? 1 : ceil_div(std::int64_t{pool_.size()} * each, count);
   const std::int64_t size = ceil_div(ceil_div(out.cols, wanted), kPieceRows) * kPieceRows;
   const std::int64_t pieces = ceil_div(out.cols, size);
   pool_.parallel_for(static_cast<int>(pieces * count), [&](int item, int worker) {
