@@ -1,8 +1,12 @@
 // The program `dsv32`: parses the command line, runs a subcommand, turns errors into exit codes.
+#include <algorithm>
 #include <clocale>
 #include <cstdio>
 #include <exception>
 #include <new>
+#include <span>
+#include <string>
+#include <vector>
 
 #include "cli/cli.h"
 #include "cli/output.h"
@@ -39,6 +43,33 @@ int parse_failure(const CLI::App& root, const CLI::ParseError& error, const Term
   return kUsage;
 }
 
+// The parser takes "[a, b]" apart in a list of words, and behind "--" it still looks for options. A
+// mark before such words keeps them as they are; every option takes it off again.
+constexpr char kMark = '\x1f';
+
+std::vector<std::string> marked_words(int argc, char** argv) {  // last one first
+  std::vector<std::string> words;
+  bool plain = false;
+  for (const std::string word : std::span(argv, static_cast<std::size_t>(argc)).subspan(1)) {
+    if (!plain && word == "--") {
+      plain = true;
+    } else if (plain || (word.starts_with('[') && word.ends_with(']'))) {
+      words.push_back(kMark + word);
+    } else {
+      words.push_back(word);
+    }
+  }
+  std::reverse(words.begin(), words.end());
+  return words;
+}
+
+void take_marks_off(CLI::App& app) {
+  for (CLI::Option* option : app.get_options())
+    option->transform(
+        [](std::string word) { return word.starts_with(kMark) ? word.substr(1) : word; });
+  for (CLI::App* command : app.get_subcommands({})) take_marks_off(*command);
+}
+
 int run(const Context& context, const Terminal& terminal) {
   try {
     const int code = context.run();
@@ -73,8 +104,9 @@ int program(int argc, char** argv) {
         std::fputs(completion(root, name).c_str(), stdout);
         throw CLI::Success();
       });
+  take_marks_off(root);
   try {
-    root.parse(argc, argv);
+    root.parse(marked_words(std::max(argc, 1), argv));
   } catch (const CLI::ParseError& error) {
     return parse_failure(root, error, Terminal(context.options.color, false));
   }

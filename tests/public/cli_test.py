@@ -329,6 +329,12 @@ class TextTest(Case):
             self.assertEqual(self.ok("tokenize", self.model, "--decode", stdin=ids), text)
             both = json.loads(self.ok("tokenize", self.model, "--json", text.strip()))
             self.assertEqual(len(both["ids"]), len(both["pieces"]))
+        for text in ("[1, 2]", "[]", '"quoted"', "[a], {b}", "two words"):  # as they are
+            ids = self.ok("tokenize", self.model, *text.split(" ", 1))
+            self.assertEqual(self.ok("tokenize", self.model, "--decode", ids.strip()), text)
+            self.assertEqual(self.ok("tokenize", self.model, "--", *text.split(" ", 1)), ids)
+        ids = self.ok("tokenize", self.model, "--", "--json", "-x", "--")  # no options behind "--"
+        self.assertEqual(self.ok("tokenize", self.model, "--decode", ids.strip()), "--json -x --")
         plain = json.loads(self.ok("tokenize", self.model, "<\uff5cUser\uff5c>"))
         special = json.loads(self.ok("tokenize", self.model, "--special", "<\uff5cUser\uff5c>"))
         self.assertGreater(len(plain), len(special))
@@ -349,6 +355,7 @@ class TextTest(Case):
     def test_generate_ids(self):
         out = json.loads(self.ok("generate", self.model, "--ids", "-n", "4", "--greedy", stdin="[0, 5]"))
         self.assertTrue(1 <= len(out) <= 4)
+        self.assertEqual(out, json.loads(self.ok("generate", self.model, "--ids", "-n", "4", "--greedy", "[0, 5]")))
         self.fails(2, "generate", self.model, "--ids", stdin="[0, \"x\"]")
 
     def test_chat_turn(self):
