@@ -8,7 +8,7 @@ constexpr int kScoreTile = 6;
 constexpr int kScoreAhead = 4 * kPageSize;  // keys between asking for one and decoding it
 
 // What lies in IndexScoresParams::scratch, in floats: queries, keys, sums, scales, and 15 at most
-// before them, so that no load of a query crosses a line (which costs 3 points of peak on Zen 4).
+// before them, so that scores take the same time wherever the scratch lies.
 static bool takes_bf16_index(const IndexScoresParams& p) {
   const int dim = p.layout.index_dim;
   const int need = (round_up_16(p.num_heads) + kScoreBatch) * dim / 2 + kScoreBatch * 17 + 15;

@@ -4,7 +4,7 @@
 // it; when the buffer is full, all but the k best go, and later scores must then be above the worst
 // of those, since of equal scores the earlier one wins. Too few kept: `top_k` of indexer-inl.h.
 
-constexpr int kSampleLines = 256;  // of 16 scores
+constexpr int kSampleLines = 192;  // of 16 scores
 
 // A float's bits as an integer of the same order: NaN lowest; -0 equals 0.
 static inline __m512i order_key(__m512 x) {
@@ -20,7 +20,7 @@ static inline float key_score(std::int32_t key) {
 }
 
 static inline __mmask16 first_lanes(int n) {
-  return static_cast<__mmask16>(n >= 16 ? 0xFFFFu : (1u << n) - 1u);
+  return static_cast<__mmask16>(n >= 16 ? 0xFFFFu : n <= 0 ? 0u : (1u << n) - 1u);
 }
 
 // Stores the lanes of `mask` at `to`, which has room for 16, and returns their number. (A compress
@@ -74,7 +74,7 @@ static std::int32_t select_key(const std::int32_t* keys, int n, int* rank, std::
 
 struct Candidates {
   std::int32_t *keys, *positions, *work;
-  int count;
+  int count, keyed;  // how many there are, and how many of `keys` are keys and not yet scores
 };
 
 // Drops all but the k best, in their order, and returns the worst of them.
@@ -95,7 +95,7 @@ static std::int32_t shrink(Candidates* c, int k) {
     keep_lanes(c->keys + kept, mask, key);
     kept += keep_lanes(c->positions + kept, mask, at);
   }
-  c->count = kept;
+  c->count = c->keyed = kept;
   return worst;
 }
 
@@ -111,36 +111,68 @@ static float sampled_limit(const TopKParams& p, std::int32_t* sample, std::int32
   return rank < n ? key_score(select_key(sample, n, &rank, work)) : -__builtin_inff();
 }
 
-// Keeps what reaches the limit. The buffer takes `capacity`, and one register more.
-static void gather_candidates(const TopKParams& p, float limit, int capacity, Candidates* c) {
-  const __m512i step = _mm512_set1_epi32(16);
-  __m512i at = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-  __m512 least = _mm512_set1_ps(limit);
-  for (int i = 0; i < p.count; i += 16, at = _mm512_add_epi32(at, step)) {
-    const __m512 x = _mm512_maskz_loadu_ps(first_lanes(p.count - i), p.scores + i);
-    const __mmask16 mask = _mm512_mask_cmp_ps_mask(first_lanes(p.count - i), x, least, _CMP_GE_OQ);
-    if (mask == 0) continue;
-    keep_lanes(c->keys + c->count, mask, order_key(x));
-    c->count += keep_lanes(c->positions + c->count, mask, at);
-    if (c->count >= capacity) least = _mm512_set1_ps(key_score(shrink(c, p.top_k) + 1));
+// Scores of the candidates that are not yet keys become keys.
+static void make_keys(Candidates* c) {
+  for (int i = c->keyed; i < c->count; i += 16) {
+    _mm512_storeu_si512(c->keys + i, order_key(_mm512_loadu_ps(c->keys + i)));
   }
+  c->keyed = c->count;
+}
+
+// Keeps what reaches the limit: few of 64 scores, taken one by one (a compress for each line that
+// holds one costs more). The buffer takes `capacity`, and 64 more.
+static void gather_candidates(const TopKParams& p, float limit, int capacity, Candidates* c) {
+  __m512 least = _mm512_set1_ps(limit);
+  for (int i = 0; i < p.count; i += 64) {
+    std::uint64_t found = 0;
+#pragma GCC unroll 4
+    for (int j = 0; j < 64; j += 16) {
+      const __m512 x = i + 64 <= p.count
+                           ? _mm512_loadu_ps(p.scores + i + j)
+                           : _mm512_maskz_loadu_ps(first_lanes(p.count - i - j), p.scores + i + j);
+      found |= std::uint64_t{_mm512_cmp_ps_mask(x, least, _CMP_GE_OQ)} << j;
+    }
+    if (i + 64 > p.count) found &= (std::uint64_t{1} << (p.count - i)) - 1;  // not the zeros behind
+    for (; found != 0; found &= found - 1) {
+      const int at = i + __builtin_ctzll(found);
+      c->positions[c->count] = at;
+      std::memcpy(c->keys + c->count++, p.scores + at, sizeof(float));
+    }
+    if (c->count < capacity) continue;
+    make_keys(c);
+    least = _mm512_set1_ps(key_score(shrink(c, p.top_k) + 1));
+  }
+  make_keys(c);
+}
+
+// Everything is a candidate. False if there are NaNs.
+static bool take_all(const TopKParams& p, Candidates* c) {
+  __m512i at = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  int nan = 0;
+  for (int i = 0; i < p.count; i += 16, at = _mm512_add_epi32(at, _mm512_set1_epi32(16))) {
+    const __m512 x = _mm512_maskz_loadu_ps(first_lanes(p.count - i), p.scores + i);
+    nan |= _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
+    _mm512_storeu_si512(c->keys + i, order_key(x));
+    _mm512_storeu_si512(c->positions + i, at);
+  }
+  c->count = c->keyed = p.count;
+  return nan == 0;
 }
 
 static void top_k_avx512(const TopKParams& p) {
   const int capacity = 4 * p.top_k > 2 * kSampleLines * 16 ? 4 * p.top_k : 2 * kSampleLines * 16;
   Candidates c{};
   c.keys = reinterpret_cast<std::int32_t*>(p.scratch);
-  c.positions = c.keys + capacity + 32;
-  c.work = c.positions + capacity + 32;
-  if (p.count <= p.top_k) {
-    top_k(p);
-    return;
-  }
-  const bool sample = p.count > capacity && p.top_k < p.count / 4;
-  gather_candidates(p, sample ? sampled_limit(p, c.keys, c.work) : -__builtin_inff(), capacity, &c);
-  if (c.count < p.top_k) {  // NaNs among the best, or an unlucky sample
-    top_k(p);
-    return;
+  c.positions = c.keys + capacity + kTopKSlack;
+  c.work = c.positions + capacity + kTopKSlack;
+  if (p.count <= p.top_k) return top_k(p);
+  if (p.count <= capacity) {
+    if (!take_all(p, &c)) return top_k(p);
+  } else {
+    const bool sample = p.top_k < p.count / 4;
+    const float limit = sample ? sampled_limit(p, c.keys, c.work) : -__builtin_inff();
+    gather_candidates(p, limit, capacity, &c);
+    if (c.count < p.top_k) return top_k(p);  // NaNs among the best, or an unlucky sample
   }
   if (c.count > p.top_k) shrink(&c, p.top_k);
   std::memcpy(p.positions, c.positions, static_cast<std::size_t>(p.top_k) * sizeof(std::int32_t));
