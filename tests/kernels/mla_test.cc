@@ -42,7 +42,7 @@ void check_attention(Data& data, const CpuKernels& table, const CpuKernels& refe
   std::vector<std::int32_t> slots;
   for (int t = 0; t < tokens; ++t) slots.push_back((t + 77) % (3 * kPageSize));
   const Bytes cache = store(table, c, kv, gain, key_rope, slots, 3 * kPageSize);
-  if (c.layout.format == CacheLayout::Format::f32) {
+  if (c.layout.format == CacheLayout::Format::f32) {  // a norm and a rotation in f32
     const Bytes twin = store(reference, c, kv, gain, key_rope, slots, 3 * kPageSize);
     CHECK(deviation(read(cache, ValueType::f32), read(twin, ValueType::f32)) < 2e-6);
   }
@@ -110,6 +110,7 @@ void check_attention(Data& data, const CpuKernels& table, const CpuKernels& refe
   const Bytes out_latent = attend(table);
   CHECK(attend(table, 1) == out_latent);  // heads may be split anywhere
   const auto values = read(out_latent, c.type);
+  // Three roundings where others have one: scores, probabilities, and the sum of values.
   CHECK(deviation(values, read(attend(reference), c.type)) < 3 * tolerance(c.type));
   for (std::size_t i = values.size() / queries * 2; i < values.size(); ++i) {
     REQUIRE(values[i] == 0.0);  // no key, no value

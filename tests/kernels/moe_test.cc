@@ -35,6 +35,7 @@ TEST_CASE("moe_gate chooses and weighs as its twin") {
       std::vector<std::int32_t> ids, twin_ids;
       const auto weights = run(table, ids), twin_weights = run(reference, twin_ids);
       REQUIRE(ids == twin_ids);
+      // A sigmoid in f32, a sum of a few and a quotient.
       CHECK(deviation(weights, twin_weights) < 2e-6);
     }
   });
