@@ -229,7 +229,7 @@ static void direct_group(const LinearParams& p, std::int64_t row, std::int64_t s
   constexpr int kPart = kDirectPart<kM>;
   T tile;
   float total[Tiles][kR * kM];
-  __m512 kept[kPart == kBf16Chunk ? 1 : Tiles][kR * kM];
+  __m512 kept[one_if(kPart == kBf16Chunk, Tiles)][kR * kM];
   const auto row_of = [&](int t, int r) {
     return row + t * kNeighbours + r % kNeighbours + r / kNeighbours * step;
   };

@@ -53,16 +53,16 @@ static inline IntLanes dp(IntLanes sum, __m512i a, __m512i b) {
   return reinterpret_cast<IntLanes>(_mm512_dpbusd_epi32(reinterpret_cast<__m512i>(sum), a, b));
 }
 
-// Adds the weighted heads of 16 W lanes to sums[R][16], which start from zero if `first`. `keys`
+// Adds the weighted heads of 16 W lanes to sums[kR][16], which start from zero if `first`. `keys`
 // are kInt8Tile keys' codes.
 template <int W>
 static void int8_tile(const std::byte* const* keys, int quads, const std::uint32_t* queries,
                       const std::int32_t* start, const __m512* weights, bool first, float* sums) {
-  constexpr int R = kInt8Tile;
+  constexpr int kR = kInt8Tile;
   const __m512i flip = _mm512_set1_epi8(static_cast<char>(-128));
-  IntLanes sum[R][W];
+  IntLanes sum[kR][W];
 #pragma GCC unroll 8
-  for (int r = 0; r < R; ++r) {
+  for (int r = 0; r < kR; ++r) {
 #pragma GCC unroll 4
     for (int w = 0; w < W; ++w) {
       sum[r][w] = reinterpret_cast<IntLanes>(_mm512_loadu_si512(start + 16 * w));
@@ -73,7 +73,7 @@ static void int8_tile(const std::byte* const* keys, int quads, const std::uint32
 #pragma GCC unroll 4
     for (int w = 0; w < W; ++w) q[w] = _mm512_loadu_si512(queries + (i * W + w) * 16);
 #pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) {
+    for (int r = 0; r < kR; ++r) {
       int four;
       std::memcpy(&four, keys[r] + 4 * i, 4);
       const __m512i key = _mm512_xor_si512(_mm512_set1_epi32(four), flip);
@@ -83,7 +83,7 @@ static void int8_tile(const std::byte* const* keys, int quads, const std::uint32
   }
   const __m512i zero = _mm512_setzero_si512();
 #pragma GCC unroll 8
-  for (int r = 0; r < R; ++r) {
+  for (int r = 0; r < kR; ++r) {
     __m512 all = first ? _mm512_setzero_ps() : _mm512_loadu_ps(sums + r * 16);
 #pragma GCC unroll 4
     for (int w = 0; w < W; ++w) {  // two roundings, as in sets without fused sums
