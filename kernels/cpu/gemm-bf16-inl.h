@@ -154,8 +154,8 @@ static inline void panel_sums_blockwise(const PanelTile& t, int b, __m512 (*sum)
   }
 }
 
-// M rows of x; if Decodes, row t.decode_row of the next panel beside them. Inline: a call's frame a
-// tile is 2 points of peak.
+// M rows of x; if Decodes, row t.decode_row of the next panel beside them. Inline: as a function of
+// its own it was measured a point of peak slower.
 template <class W, int M, bool Decodes>
 [[gnu::always_inline]] static inline void panel_tile(const PanelTile& t) {
   __m512 sum[M][kPanelRows];

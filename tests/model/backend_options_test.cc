@@ -10,12 +10,7 @@
 
 #include "tests/model/sessions.h"
 #include "tests/support/catch.h"
-
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-constexpr bool kSanitized = true;  // their runtimes have threads of their own, and want no fork()
-#else
-constexpr bool kSanitized = false;
-#endif
+#include "tests/support/sanitized.h"
 
 namespace dsv32::test {
 namespace {

@@ -17,12 +17,7 @@
 
 #include "lib/base/placement.h"
 #include "tests/support/catch.h"
-
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-constexpr bool kSanitized = true;  // their runtimes allocate, and want address space and no fork()
-#else
-constexpr bool kSanitized = false;
-#endif
+#include "tests/support/sanitized.h"
 
 namespace dsv32::test {
 namespace {
