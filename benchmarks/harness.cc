@@ -72,7 +72,7 @@ std::vector<Row>& all_rows() {
 Register::Register(const std::function<void(std::vector<Row>&)>& add) { add(all_rows()); }
 
 std::string Paired::text() const {
-  return fmt::format("{}n = {}, +-{:.1f} %", loud ? "LOUD, " : "", rounds, 100 * spread);
+  return formatted("{}n = {}, +-{:.1f} %", loud ? "LOUD, " : "", rounds, 100 * spread);
 }
 
 std::shared_ptr<std::byte> huge_memory(std::size_t bytes) {

@@ -37,10 +37,10 @@ std::string proc_value(const char* path, const std::string& key) {
 std::string machine() {
   const BackendInfo cpu = available_backends().front();
   const double gib = static_cast<double>(cpu.memory_bytes) / (1 << 30);
-  return fmt::format("{} (family {}, model {}), {} cores used, {:.0f} GiB; read {}, compute {}",
-                     cpu.name, proc_value("/proc/cpuinfo", "cpu family"),
-                     proc_value("/proc/cpuinfo", "model\t"), usable_cores(), gib, isa().read,
-                     isa().compute);
+  return formatted("{} (family {}, model {}), {} cores used, {:.0f} GiB; read {}, compute {}",
+                   cpu.name, proc_value("/proc/cpuinfo", "cpu family"),
+                   proc_value("/proc/cpuinfo", "model\t"), usable_cores(), gib, isa().read,
+                   isa().compute);
 }
 
 std::string compiler() {
@@ -70,8 +70,8 @@ std::string Outcome::verdict() const {
   if (!has_value()) return "missed";
   if (!has_goal()) return "no goal";
   if (attained() >= 1) return "at goal";
-  if (attained() >= kFloor) return fmt::format("{:.0f} % of goal", 100 * attained());
-  return fmt::format("BELOW, {:.0f} % of goal", 100 * attained());
+  if (attained() >= kFloor) return formatted("{:.0f} % of goal", 100 * attained());
+  return formatted("BELOW, {:.0f} % of goal", 100 * attained());
 }
 
 Circumstances circumstances(int argc, char** argv) {
@@ -90,12 +90,12 @@ Circumstances circumstances(int argc, char** argv) {
 
 std::string number(double x) {
   const double size = std::fabs(x);
-  if (size != 0 && (size < 0.001 || size >= 1e7)) return fmt::format("{:.3g}", x);
-  return size >= 1000 ? fmt::format("{:.0f}", x) : fmt::format("{:.{}f}", x, size >= 100 ? 1 : 3);
+  if (size != 0 && (size < 0.001 || size >= 1e7)) return formatted("{:.3g}", x);
+  return size >= 1000 ? formatted("{:.0f}", x) : formatted("{:.{}f}", x, size >= 100 ? 1 : 3);
 }
 
 std::string heading() {
-  return fmt::format("{:<32} {:>9} {:>9}  {:<16} {}", "row", "value", "goal", "verdict", "note");
+  return formatted("{:<32} {:>9} {:>9}  {:<16} {}", "row", "value", "goal", "verdict", "note");
 }
 
 std::string line(const Outcome& o) {
@@ -103,9 +103,9 @@ std::string line(const Outcome& o) {
   const std::string value = o.has_value() ? number(o.result.value) : "-";
   const std::string goal =
       o.has_goal() ? (o.row->higher_is_better ? "" : "<=") + number(o.row->goal) : "-";
-  return fmt::format("{:<32} {:>9} {:>9}  {:<16} {}{}{}", name, value, goal, o.verdict(),
-                     o.has_value() ? o.row->unit : o.result.missed,
-                     o.result.note.empty() ? "" : "; ", o.result.note);
+  return formatted("{:<32} {:>9} {:>9}  {:<16} {}{}{}", name, value, goal, o.verdict(),
+                   o.has_value() ? o.row->unit : o.result.missed, o.result.note.empty() ? "" : "; ",
+                   o.result.note);
 }
 
 std::string summary(const std::vector<Outcome>& outcomes) {
@@ -122,7 +122,7 @@ std::string summary(const std::vector<Outcome>& outcomes) {
   }
   if (goals == 0) return "no row has a goal";
   const bool accepted = reached >= kShare * goals && below == 0;
-  return fmt::format(
+  return formatted(
       "{} of {} rows at goal ({:.0f} %), {} below 70 % of it, {} without a value: {} (85 % at goal "
       "and none below 70 %); {} skipped; {:.1f} minutes",
       reached, goals, 100.0 * reached / goals, below, missing,
@@ -139,7 +139,7 @@ std::string to_json(const Circumstances& about, const Bench& bench,
   out["date"] = about.date;
   out["kernel_set"] = bench.kernel_set();
   for (int threads = 1; threads <= kThreadsShown; ++threads) {
-    const std::string suffix = fmt::format("_{}t", threads);
+    const std::string suffix = formatted("_{}t", threads);
     if (bench.best_read(threads) > 0)
       out["limits"]["dram_bytes_per_second" + suffix] = bench.best_read(threads);
     if (bench.best_compute(threads) > 0)
@@ -167,12 +167,12 @@ std::string to_json(const Circumstances& about, const Bench& bench,
 std::string to_csv(const std::vector<Outcome>& outcomes) {
   std::string out = "name,value,goal,unit,higher_is_better,shape,table,verdict,note\n";
   for (const Outcome& o : outcomes) {
-    out += fmt::format("{},{},{},{},{},{},{},{},{}\n", o.row->name,
-                       o.has_value() ? fmt::format("{}", o.result.value) : "",
-                       o.has_goal() ? fmt::format("{}", o.row->goal) : "", csv_field(o.row->unit),
-                       o.row->higher_is_better, csv_field(o.row->shape), o.table,
-                       csv_field(o.verdict()),
-                       csv_field(o.has_value() ? o.result.note : o.result.missed));
+    out +=
+        formatted("{},{},{},{},{},{},{},{},{}\n", o.row->name,
+                  o.has_value() ? formatted("{}", o.result.value) : "",
+                  o.has_goal() ? formatted("{}", o.row->goal) : "", csv_field(o.row->unit),
+                  o.row->higher_is_better, csv_field(o.row->shape), o.table, csv_field(o.verdict()),
+                  csv_field(o.has_value() ? o.result.note : o.result.missed));
   }
   return out;
 }

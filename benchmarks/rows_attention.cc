@@ -16,11 +16,11 @@ namespace {
 
 constexpr double kBaseline = 0.75;  // of peak that a baseline must reach
 
-std::string thousands(int n) { return fmt::format("{}k", n / 1024); }
+std::string thousands(int n) { return formatted("{}k", n / 1024); }
 
 std::string speed(const Paired& p, double operations) {
-  return fmt::format("{:.3f} ms, {:.0f} Gop/s; {}", 1e3 * p.time, operations / p.time / 1e9,
-                     p.text());
+  return formatted("{:.3f} ms, {:.0f} Gop/s; {}", 1e3 * p.time, operations / p.time / 1e9,
+                   p.text());
 }
 
 Result indexer(Bench& bench, int length) {
@@ -65,8 +65,8 @@ Result decode_ratio(Bench& bench, int length) {
       bench.compare([&] { return seconds_of([&] { attention.dense(backend, length, 1); }); },
                     [&] { return seconds_of([&] { attention.sparse(backend, length, 1); }); });
   const double part = kAbsorbedOperations * length / p.time / ((peak + bench.compute_rate(1)) / 2);
-  const std::string note = fmt::format("dense {:.2f} ms ({:.0f} % of peak), sparse {:.2f} ms; {}",
-                                       1e3 * p.time, 100 * part, 1e3 * p.reference, p.text());
+  const std::string note = formatted("dense {:.2f} ms ({:.0f} % of peak), sparse {:.2f} ms; {}",
+                                     1e3 * p.time, 100 * part, 1e3 * p.reference, p.text());
   if (part < kBaseline && !bench.smoke()) return missed("void, baseline below 75 %: " + note);
   return {.value = p.ratio, .note = note};
 }
@@ -89,12 +89,12 @@ Result crossover(Bench& bench) {
       const double over = dense - sparse;
       const double back = difference < 0 ? over / (over - difference) * step : 0;
       return {.value = (length - back) / 1000,
-              .note = fmt::format("{:.3f} ms each there", 1e3 * dense)};
+              .note = formatted("{:.3f} ms each there", 1e3 * dense)};
     }
     difference = dense - sparse;
   }
   if (bench.smoke()) return {.value = last / 1000.0};
-  return missed(fmt::format("dense is faster up to {} tokens", last));
+  return missed(formatted("dense is faster up to {} tokens", last));
 }
 
 const char* const kDistributions[] = {"normal", "lognormal", "ascending", "many ties"};
@@ -149,9 +149,9 @@ Result top_k(Bench& bench, int length, bool worst) {
     const double time = top_k_time(bench, distribution(kind, length));
     slowest = std::max(slowest, time);
     if (kind == 0) first = time;
-    note += fmt::format("{} {:.2f}, ", kDistributions[kind], time);
+    note += formatted("{} {:.2f}, ", kDistributions[kind], time);
   }
-  note += fmt::format("nth_element {:.2f}", nth_element_time(bench, distribution(0, length)));
+  note += formatted("nth_element {:.2f}", nth_element_time(bench, distribution(0, length)));
   return {.value = worst ? slowest : first, .note = note};
 }
 
@@ -163,7 +163,7 @@ void add_indexer(std::vector<Row>& out) {
   for (const auto& c : cases) {
     const int length = c.length;
     out.push_back({.name = "indexer_" + thousands(length),
-                   .shape = fmt::format("64 heads of 128, {} FP8 keys, 1 thread", length),
+                   .shape = formatted("64 heads of 128, {} FP8 keys, 1 thread", length),
                    .unit = "of peak",
                    .goal = c.scores,
                    .basis = "124 operations a byte: compute",
@@ -173,7 +173,7 @@ void add_indexer(std::vector<Row>& out) {
   for (const auto& c : cases) {
     const int length = c.length;
     out.push_back({.name = "topk_" + thousands(length),
-                   .shape = fmt::format("2,048 best of {} normal scores, exact, 1 thread", length),
+                   .shape = formatted("2,048 best of {} normal scores, exact, 1 thread", length),
                    .unit = "ns an element",
                    .goal = c.top_k,
                    .higher_is_better = false,
@@ -183,7 +183,7 @@ void add_indexer(std::vector<Row>& out) {
   }
   for (const int length : {32768, 131072}) {
     out.push_back({.name = "topk_worst_" + thousands(length),
-                   .shape = fmt::format("the same, worst of four distributions of {}", length),
+                   .shape = formatted("the same, worst of four distributions of {}", length),
                    .unit = "ns an element",
                    .goal = 1.0,
                    .higher_is_better = false,
@@ -207,7 +207,7 @@ void add_mla(std::vector<Row>& out) {
                  .run = [](Bench& bench) { return sparse_mla(bench, 2); }});
   for (const int length : {2048, 8192, 32768, 131072}) {
     out.push_back({.name = "mla_dense_" + thousands(length),
-                   .shape = fmt::format("128 heads, all of {} records, 1 query, 1 thread", length),
+                   .shape = formatted("128 heads, all of {} records, 1 query, 1 thread", length),
                    .unit = "of peak",
                    .goal = 0.83,
                    .basis = "as mla_sparse",
@@ -222,7 +222,7 @@ void add_mla(std::vector<Row>& out) {
     const int length = r.length;
     out.push_back(
         {.name = "dsa_decode_" + thousands(length),
-         .shape = fmt::format("dense over sparse (indexer, top-k, 2,048 keys) at {}", length),
+         .shape = formatted("dense over sparse (indexer, top-k, 2,048 keys) at {}", length),
          .unit = "times faster",
          .goal = r.goal,
          .basis = "3.24, 8.24, 13.4 if both ran at the same part of peak",

@@ -59,7 +59,7 @@ double scalar_rate(Bench& bench, const std::byte* codes) {
 
 Result convert(Bench& bench) {
   if (!runs_here()) return skipped("this processor has no AVX-512 with VBMI and BF16");
-  if (const int wrong = wrong_codes(); wrong > 0) return missed(fmt::format("{} wrong", wrong));
+  if (const int wrong = wrong_codes(); wrong > 0) return missed(formatted("{} wrong", wrong));
   alignas(64) static std::byte codes[kCodes], out[2 * kCodes];
   fill_codes({codes, kCodes}, 5);
   const int rounds = bench.pick(4000, 10);
@@ -71,10 +71,10 @@ Result convert(Bench& bench) {
   const double shuffles = bytes / bench.best([&] { shuffle_lines(rounds * int{kCodes} / 64); });
   static_cast<void>(sink);
   return {.value = registers / 1e9,
-          .note = fmt::format("256 codes exact under {} scales; the four shuffles of a line alone "
-                              "{:.1f}, with stores to L1 {:.1f}, scalar {:.2f}",
-                              2 * kScales + 1, shuffles / 1e9, memory / 1e9,
-                              scalar_rate(bench, codes) / 1e9)};
+          .note = formatted("256 codes exact under {} scales; the four shuffles of a line alone "
+                            "{:.1f}, with stores to L1 {:.1f}, scalar {:.2f}",
+                            2 * kScales + 1, shuffles / 1e9, memory / 1e9,
+                            scalar_rate(bench, codes) / 1e9)};
 }
 
 const Register rows([](std::vector<Row>& out) {

@@ -48,7 +48,7 @@ std::string no_file(const fs::path& path) {
 
 std::string vocabulary_note(const Tokenizer& tokenizer) {
   const int size = tokenizer.vocab_size();
-  return size > 100'000 ? "" : fmt::format("; another vocabulary, of {} tokens", size);
+  return size > 100'000 ? "" : formatted("; another vocabulary, of {} tokens", size);
 }
 
 // What a scalar loop reaches over the same bytes in the same minute: FNV-1a, a multiplication a
@@ -62,8 +62,8 @@ std::string scalar_bytes(Bench& bench, std::string_view text) {
     sink = hash;
   });
   static_cast<void>(sink);
-  return fmt::format("; a scalar FNV-1a beside it: {:.0f} MB/s",
-                     static_cast<double>(text.size()) / time / 1e6);
+  return formatted("; a scalar FNV-1a beside it: {:.0f} MB/s",
+                   static_cast<double>(text.size()) / time / 1e6);
 }
 
 // The same for logits: the sum of std::exp, one by one.
@@ -75,7 +75,7 @@ std::string scalar_exponentials(Bench& bench, const std::vector<float>& row, flo
     sink = sum;
   });
   static_cast<void>(sink);
-  return fmt::format("a scalar sum of std::exp beside it: {:.0f} us", 1e6 * time);
+  return formatted("a scalar sum of std::exp beside it: {:.0f} us", 1e6 * time);
 }
 
 Result encode(Bench& bench, const std::string& name) {
@@ -86,8 +86,8 @@ Result encode(Bench& bench, const std::string& name) {
   std::size_t tokens = 0;
   const double time = bench.best([&] { tokens = tokenizer.encode(text, true).size(); });
   return {.value = static_cast<double>(text.size()) / time / 1e6,
-          .note = fmt::format("{} bytes, {} tokens{}{}", text.size(), tokens,
-                              vocabulary_note(tokenizer), scalar_bytes(bench, text))};
+          .note = formatted("{} bytes, {} tokens{}{}", text.size(), tokens,
+                            vocabulary_note(tokenizer), scalar_bytes(bench, text))};
 }
 
 Result decode(Bench& bench) {
@@ -103,7 +103,7 @@ Result decode(Bench& bench) {
     const double time = bench.best([&] { static_cast<void>(tokenizer.decode(tokens)); });
     const double rate = static_cast<double>(tokens.size()) / time / 1e6;
     worst = worst == 0 ? rate : std::min(worst, rate);
-    note += fmt::format("{} {:.0f}; ", name, rate);
+    note += formatted("{} {:.0f}; ", name, rate);
   }
   return {.value = worst,
           .note = note + "the slowest counts" + scalar_bytes(bench, text_of(bench, "zh.txt"))};
@@ -115,7 +115,7 @@ Result load(Bench& bench) {
   const double time = bench.best([&] { static_cast<void>(Tokenizer::load(file)); });
   const std::string json = read(file);
   return {.value = 1e3 * time,
-          .note = fmt::format("{} bytes of JSON{}", json.size(), scalar_bytes(bench, json))};
+          .note = formatted("{} bytes of JSON{}", json.size(), scalar_bytes(bench, json))};
 }
 
 // Normal logits; peaked: twenty of them stand out, as a trained model's do.
@@ -134,12 +134,11 @@ Result sample(Bench& bench, float temperature, bool peaked) {
 std::string tool_calls(std::size_t size) {
   std::string body;
   for (int line = 0; line < 100; ++line)
-    body +=
-        fmt::format("  const auto x{} = f(\"{}\", {});  // line\n", line, line * 7, line * line);
+    body += formatted("  const auto x{} = f(\"{}\", {});  // line\n", line, line * 7, line * line);
   std::string out = "I look at it.\n\nFirst the files.</think>Here they are.";
   out += "\n\n<｜DSML｜function_calls>\n";
   for (int call = 0; out.size() < size; ++call) {
-    out += fmt::format(
+    out += formatted(
         "<｜DSML｜invoke name=\"write\">\n<｜DSML｜parameter name=\"path\" string=\"true\">a{}.cc"
         "</｜DSML｜parameter>\n<｜DSML｜parameter name=\"text\" "
         "string=\"true\">{}</｜DSML｜parameter>\n"
@@ -165,8 +164,8 @@ Result parse(Bench& bench) {
     return static_cast<double>(text.size()) / parse_seconds(bench, text, piece) / 1e6;
   };
   return {.value = rate(64),
-          .note = fmt::format("whole {:.0f}, in pieces of 16 bytes {:.0f}, of 4 {:.0f}{}",
-                              rate(text.size()), rate(16), rate(4), scalar_bytes(bench, text))};
+          .note = formatted("whole {:.0f}, in pieces of 16 bytes {:.0f}, of 4 {:.0f}{}",
+                            rate(text.size()), rate(16), rate(4), scalar_bytes(bench, text))};
 }
 
 Result parse_linear(Bench& bench) {
@@ -195,9 +194,9 @@ const Register rows([](std::vector<Row>& out) {
   add("tokenizer_load", vocabulary, "ms", 180, false, "one pass over 8 MB of JSON", load);
   for (const bool peaked : {true, false}) {
     for (const float temperature : {1.0f, 0.6f}) {
-      add(fmt::format("sampler_{}_t{:02}", peaked ? "peaked" : "flat",
-                      static_cast<int>(temperature * 10 + 0.5f)),
-          fmt::format("129,280 logits, temperature {}, top_p 0.95", temperature), "us",
+      add(formatted("sampler_{}_t{:02}", peaked ? "peaked" : "flat",
+                    static_cast<int>(temperature * 10 + 0.5f)),
+          formatted("129,280 logits, temperature {}, top_p 0.95", temperature), "us",
           peaked ? 100 : 0, false, "two exponentials a logit in vector registers",
           [=](Bench& bench) { return sample(bench, temperature, peaked); });
     }

@@ -187,8 +187,8 @@ struct Recall {
   double int8_fp8 = 0, int8_f32 = 0, fp8_f32 = 0;
 
   std::string text() const {
-    return fmt::format("{:.4f} of FP8's; of unquantised: INT8 {:.4f}, FP8 {:.4f}", int8_fp8,
-                       int8_f32, fp8_f32);
+    return formatted("{:.4f} of FP8's; of unquantised: INT8 {:.4f}, FP8 {:.4f}", int8_fp8, int8_f32,
+                     fp8_f32);
   }
 };
 
@@ -224,21 +224,21 @@ Result speed(Bench& bench, int length) {
   };
   const Paired p = bench.compare([&] { return seconds(fp8); }, [&] { return seconds(int8); });
   return {.value = p.ratio,
-          .note = fmt::format("FP8 {:.3f} ms, INT8 {:.3f} ms; {}", 1e3 * p.time, 1e3 * p.reference,
-                              p.text())};
+          .note = formatted("FP8 {:.3f} ms, INT8 {:.3f} ms; {}", 1e3 * p.time, 1e3 * p.reference,
+                            p.text())};
 }
 
 Result recall_row(Bench& bench) {
   const Recall text = recall(bench.kernels(), passages(bench.pick(32768, 4096)));
   const Recall worst = recall(bench.kernels(), isotropic(bench.pick(32768, 4096)));
   return {.value = text.int8_fp8,
-          .note = fmt::format("{}; independent normal keys: {}", text.text(), worst.text())};
+          .note = formatted("{}; independent normal keys: {}", text.text(), worst.text())};
 }
 
 const Register rows([](std::vector<Row>& out) {
   for (const int length : {8192, 32768, 131072}) {
-    out.push_back({.name = fmt::format("indexer_int8_{}k", length / 1024),
-                   .shape = fmt::format("FP8 over INT8 keys: scores of {} keys, 1 thread", length),
+    out.push_back({.name = formatted("indexer_int8_{}k", length / 1024),
+                   .shape = formatted("FP8 over INT8 keys: scores of {} keys, 1 thread", length),
                    .unit = "times faster",
                    .goal = 1.7,
                    .basis = "2: VPDPBUSD takes twice the products of VDPBF16PS",

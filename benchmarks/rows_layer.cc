@@ -18,7 +18,7 @@ constexpr double kPatience = 120;  // seconds that one pass may take; else there
 int context_of(const Bench& bench, int full) { return bench.pick(full, 256); }
 
 std::string milliseconds(const Paired& p) {
-  return fmt::format("{:.2f} ms, limit {:.2f} ms; {}", 1e3 * p.time, 1e3 * p.reference, p.text());
+  return formatted("{:.2f} ms, limit {:.2f} ms; {}", 1e3 * p.time, 1e3 * p.reference, p.text());
 }
 
 // The MoE half of a decode step: bytes of the distinct experts, the shared one and the gate.
@@ -37,8 +37,8 @@ Result moe_decode(Bench& bench, int sequences) {
                 .seconds = layer.traced().seconds.mlp};
   });
   return {.value = p.ratio,
-          .note = fmt::format("{:.1f} distinct experts, {}; {}", experts / passes, milliseconds(p),
-                              layer.traced().shares())};
+          .note = formatted("{:.1f} distinct experts, {}; {}", experts / passes, milliseconds(p),
+                            layer.traced().shares())};
 }
 
 // Would a pass of `tokens` tokens take too long? Answered by one of 64.
@@ -47,7 +47,7 @@ std::string too_slow(LayerBench& layer, int tokens) {
   layer.traced().steps.clear();
   const auto& s = layer.traced().seconds;
   const double time = (s.mlp + s.projections + s.select + s.attend) * tokens / 64;
-  return time > kPatience ? fmt::format("one pass would take about {:.0f} s", time) : "";
+  return time > kPatience ? formatted("one pass would take about {:.0f} s", time) : "";
 }
 
 Result moe_prefill(Bench& bench, int tokens) {
@@ -62,8 +62,7 @@ Result moe_prefill(Bench& bench, int tokens) {
     return Work{.operations = 2 * tokens * (layer.expert_bytes() * top + layer.shared_bytes()),
                 .seconds = layer.traced().seconds.mlp};
   });
-  return {.value = p.ratio,
-          .note = fmt::format("{}; {}", milliseconds(p), layer.traced().shares())};
+  return {.value = p.ratio, .note = formatted("{}; {}", milliseconds(p), layer.traced().shares())};
 }
 
 // What choosing, sorting and adding up of experts take of the MoE half.
@@ -84,8 +83,8 @@ Result moe_dispatch(Bench& bench, int tokens) {
   const auto& steps = layer.traced().steps;
   const auto of = [&](const char* step) { return 100 * steps.at(step) / all; };
   return {.value = of("moe_gate") + of("dispatch") + of("combine"),
-          .note = fmt::format("gate {:.2f} %, dispatch {:.2f} %, combine {:.2f} % of {:.1f} ms",
-                              of("moe_gate"), of("dispatch"), of("combine"), 1e3 * all / passes)};
+          .note = formatted("gate {:.2f} %, dispatch {:.2f} %, combine {:.2f} % of {:.1f} ms",
+                            of("moe_gate"), of("dispatch"), of("combine"), 1e3 * all / passes)};
 }
 
 // Two tokens of one sequence at once, as a draft is verified, over one.
@@ -100,8 +99,8 @@ Result mtp_verify(Bench& bench) {
   };
   const Paired p = bench.compare([&] { return seconds(2); }, [&] { return seconds(1); });
   return {.value = p.ratio,
-          .note = fmt::format("{:.2f} ms against {:.2f} ms; {}", 1e3 * p.time, 1e3 * p.reference,
-                              p.text())};
+          .note = formatted("{:.2f} ms against {:.2f} ms; {}", 1e3 * p.time, 1e3 * p.reference,
+                            p.text())};
 }
 
 // A whole decode step of `sequences` sequences that have `context` tokens each.
@@ -117,8 +116,7 @@ Result decode(Bench& bench, int context, int sequences, int threads) {
         .operations = sequences * layer.linear_operations(),
         .added_operations = sequences * layer.attention_operations(context - 1)};
   });
-  return {.value = p.ratio,
-          .note = fmt::format("{}; {}", milliseconds(p), layer.traced().shares())};
+  return {.value = p.ratio, .note = formatted("{}; {}", milliseconds(p), layer.traced().shares())};
 }
 
 // What a token of a long prompt costs but for its attention, in operations of the moment's peak:
@@ -172,7 +170,7 @@ Result first_token(Bench& bench, int prompt) {
   const double measured = dense.seconds + attention.seconds;
   const double limit = layer.linear_operations() / dense.peak + attention.limit;
   return {.value = limit / measured,
-          .note = fmt::format(
+          .note = formatted(
               "{:.2f} s a layer, {:.0f} % of it attention; limit {:.2f} s; a pass: {}",
               measured * prompt, 100 * attention.seconds / measured, limit * prompt, shares)};
 }
@@ -184,8 +182,8 @@ void add_moe(std::vector<Row>& out) {
   } decodes[] = {{1, 0.88}, {2, 0.85}, {4, 0.78}, {8, 0.65}};
   for (const auto& d : decodes) {
     const int n = d.sequences;
-    out.push_back({.name = fmt::format("moe_decode_b{}", n),
-                   .shape = fmt::format("{} tokens, 256 experts, gate to combine, 1 thread", n),
+    out.push_back({.name = formatted("moe_decode_b{}", n),
+                   .shape = formatted("{} tokens, 256 experts, gate to combine, 1 thread", n),
                    .unit = "of DRAM roof",
                    .goal = d.goal,
                    .basis = "the distinct experts' bytes once, at DRAM's speed",
@@ -197,11 +195,11 @@ void add_moe(std::vector<Row>& out) {
   } prefills[] = {{512, 0.55}, {2048, 0.75}, {4096, 0.83}};
   for (const auto& p : prefills) {
     const int n = p.tokens;
-    out.push_back({.name = fmt::format("moe_prefill_{}", n),
-                   .shape = fmt::format("{} tokens, 256 experts, gate to combine, 1 thread", n),
+    out.push_back({.name = formatted("moe_prefill_{}", n),
+                   .shape = formatted("{} tokens, 256 experts, gate to combine, 1 thread", n),
                    .unit = "of peak",
                    .goal = p.goal,
-                   .basis = fmt::format("gemm_fp8 at {} rows an expert", n / 32),
+                   .basis = formatted("gemm_fp8 at {} rows an expert", n / 32),
                    .run = [n](Bench& bench) { return moe_prefill(bench, n); }});
   }
   const struct {
@@ -210,8 +208,8 @@ void add_moe(std::vector<Row>& out) {
   } dispatches[] = {{1, 1.5}, {32, 3}, {512, 3}, {4096, 2}};
   for (const auto& d : dispatches) {
     const int n = d.tokens;
-    out.push_back({.name = fmt::format("moe_dispatch_{}", n),
-                   .shape = fmt::format("{} tokens: gate, dispatch and combine, 1 thread", n),
+    out.push_back({.name = formatted("moe_dispatch_{}", n),
+                   .shape = formatted("{} tokens: gate, dispatch and combine, 1 thread", n),
                    .unit = "% of the MoE half",
                    .goal = d.goal,
                    .higher_is_better = false,
@@ -227,8 +225,8 @@ void add_layer(std::vector<Row>& out) {
   } layers[] = {{4096, 0.85}, {32768, 0.82}};
   for (const auto& l : layers) {
     const int n = l.context;
-    out.push_back({.name = fmt::format("layer_decode_{}k", n / 1024),
-                   .shape = fmt::format("1 token at {}, one whole MoE layer, 1 thread", n),
+    out.push_back({.name = formatted("layer_decode_{}k", n / 1024),
+                   .shape = formatted("1 token at {}, one whole MoE layer, 1 thread", n),
                    .unit = "floor over measured",
                    .goal = l.goal,
                    .basis = "weights at DRAM's speed, indexer and attention at the peak",
@@ -243,8 +241,8 @@ void add_layer(std::vector<Row>& out) {
                  .run = mtp_verify});
   for (const int n : {1, 2, 4, 8, 16}) {
     const double goal = 0.85 - 0.25 * std::log2(n) / 4;
-    out.push_back({.name = fmt::format("batch_decode_b{}", n),
-                   .shape = fmt::format("{} tokens at 4,096, one whole MoE layer, 1 thread", n),
+    out.push_back({.name = formatted("batch_decode_b{}", n),
+                   .shape = formatted("{} tokens at 4,096, one whole MoE layer, 1 thread", n),
                    .unit = "floor over measured",
                    .goal = goal,
                    .basis = "as layer_decode, with the distinct experts",
@@ -257,8 +255,8 @@ void add_layer(std::vector<Row>& out) {
   for (const auto& p : prompts) {
     const int n = p.prompt;
     out.push_back(
-        {.name = "ttft_" + (n < 1024 ? fmt::format("{}", n) : fmt::format("{}k", n / 1024)),
-         .shape = fmt::format("prompt of {}, one whole MoE layer, attention sampled, 1 thread", n),
+        {.name = "ttft_" + (n < 1024 ? formatted("{}", n) : formatted("{}k", n / 1024)),
+         .shape = formatted("prompt of {}, one whole MoE layer, attention sampled, 1 thread", n),
          .unit = "roofline over measured",
          .goal = p.goal,
          .basis = "every operation at the peak",

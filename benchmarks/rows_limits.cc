@@ -14,7 +14,7 @@ Result read_limit(Bench& bench, int threads) {
   while (now() - start < bench.seconds() / 2);
   std::sort(rates.begin(), rates.end());
   return {.value = rates[rates.size() / 2] / 1e9,
-          .note = fmt::format("best {:.1f}; {} in four streams", rates.back() / 1e9, isa().read)};
+          .note = formatted("best {:.1f}; {} in four streams", rates.back() / 1e9, isa().read)};
 }
 
 Result compute_limit(Bench& bench, int threads) {
@@ -24,17 +24,17 @@ Result compute_limit(Bench& bench, int threads) {
   while (now() - start < bench.seconds() / 4);
   std::sort(rates.begin(), rates.end());
   return {.value = rates[rates.size() / 2] / 1e9,
-          .note = fmt::format("best {:.1f}; {} in registers", rates.back() / 1e9, isa().compute)};
+          .note = formatted("best {:.1f}; {} in registers", rates.back() / 1e9, isa().compute)};
 }
 
 const Register rows([](std::vector<Row>& out) {
   for (const int threads : {1, 2}) {
-    out.push_back({.name = fmt::format("limit_dram_{}t", threads),
-                   .shape = fmt::format("reading, {} threads", threads),
+    out.push_back({.name = formatted("limit_dram_{}t", threads),
+                   .shape = formatted("reading, {} threads", threads),
                    .unit = "GB/s",
                    .run = [threads](Bench& bench) { return read_limit(bench, threads); }});
-    out.push_back({.name = fmt::format("limit_compute_{}t", threads),
-                   .shape = fmt::format("multiply-adds, {} threads", threads),
+    out.push_back({.name = formatted("limit_compute_{}t", threads),
+                   .shape = formatted("multiply-adds, {} threads", threads),
                    .unit = "Gop/s",
                    .run = [threads](Bench& bench) { return compute_limit(bench, threads); }});
   }

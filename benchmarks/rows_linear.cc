@@ -16,8 +16,8 @@ std::vector<LinearPool::Shape> expert_shapes(const Bench& bench) {
 }
 
 std::string absolute(const Paired& p, const Work& work) {
-  return fmt::format("{:.1f} GB/s, {:.0f} Gop/s; {}", work.bytes / p.time / 1e9,
-                     work.operations / p.time / 1e9, p.text());
+  return formatted("{:.1f} GB/s, {:.0f} Gop/s; {}", work.bytes / p.time / 1e9,
+                   work.operations / p.time / 1e9, p.text());
 }
 
 struct Case {
@@ -55,8 +55,8 @@ Result odd_against_pow2(Bench& bench, int rows) {
   };
   const Paired p = bench.compare([&] { return seconds(pow2); }, [&] { return seconds(odd); });
   return {.value = p.ratio,
-          .note = fmt::format("{:.2f} ms against {:.2f} ms; {}", 1e3 * p.reference, 1e3 * p.time,
-                              p.text())};
+          .note = formatted("{:.2f} ms against {:.2f} ms; {}", 1e3 * p.reference, 1e3 * p.time,
+                            p.text())};
 }
 
 // The speed-up by a second thread, over the limit's own speed-up in the same minute (which is far
@@ -86,8 +86,8 @@ Result scaling(Bench& bench, int rows, bool memory) {
   std::sort(two.begin(), two.end());
   const double speedup = one[one.size() / 2] / two[two.size() / 2];
   return {.value = p.ratio,
-          .note = fmt::format("{:.2f} times faster, the limit itself {:.2f}; {}", speedup,
-                              speedup / p.ratio, p.text())};
+          .note = formatted("{:.2f} times faster, the limit itself {:.2f}; {}", speedup,
+                            speedup / p.ratio, p.text())};
 }
 
 void add_gemv(std::vector<Row>& out) {
@@ -99,9 +99,9 @@ void add_gemv(std::vector<Row>& out) {
     for (const auto& c : cases) {
       if (threads == 2 && c.rows > 1) continue;
       const Case one{.rows = c.rows, .threads = threads};
-      out.push_back({.name = fmt::format("gemv_fp8_m{}{}", c.rows, threads == 2 ? "_2t" : ""),
-                     .shape = fmt::format("{} rows, [2048, 7168] and [7168, 2048], {} threads",
-                                          c.rows, threads),
+      out.push_back({.name = formatted("gemv_fp8_m{}{}", c.rows, threads == 2 ? "_2t" : ""),
+                     .shape = formatted("{} rows, [2048, 7168] and [7168, 2048], {} threads",
+                                        c.rows, threads),
                      .unit = "of min(DRAM, peak)",
                      .goal = threads == 2 ? 0.90 : c.goal,
                      .basis = "every weight byte is read once from DRAM",
@@ -118,8 +118,8 @@ void add_gemm(std::vector<Row>& out) {
   } cases[] = {{16, 0.65}, {32, 0.75}, {64, 0.84}, {128, 0.88}, {256, 0.90}, {512, 0.91}};
   for (const auto& c : cases) {
     const Case one{.rows = c.rows, .peak_only = true};
-    out.push_back({.name = fmt::format("gemm_fp8_m{}", c.rows),
-                   .shape = fmt::format("{} rows, [2048, 7168] and [7168, 2048], 1 thread", c.rows),
+    out.push_back({.name = formatted("gemm_fp8_m{}", c.rows),
+                   .shape = formatted("{} rows, [2048, 7168] and [7168, 2048], 1 thread", c.rows),
                    .unit = "of peak",
                    .goal = c.goal,
                    .basis = "one order of sums for every number of rows; conversion amortises",
@@ -138,8 +138,8 @@ void add_odd(std::vector<Row>& out) {
        .run = [](Bench& b) { return linear(b, {.rows = 1, .format = WeightFormat::fp8}); },
        .per_table = true});
   for (const int rows : {16, 32, 64, 128, 256, 512}) {
-    out.push_back({.name = fmt::format("gemm_fp8_odd_m{}", rows),
-                   .shape = fmt::format("{} rows, scales that are no powers of two", rows),
+    out.push_back({.name = formatted("gemm_fp8_odd_m{}", rows),
+                   .shape = formatted("{} rows, scales that are no powers of two", rows),
                    .unit = "of gemm_fp8",
                    .goal = 0.60,
                    .basis = "a fresh sum for each block of 128, then both scales",
@@ -159,7 +159,7 @@ void add_compact(std::vector<Row>& out) {
   for (const auto& c : cases) {
     const Case one = c.one;
     out.push_back({.name = c.name,
-                   .shape = fmt::format("1 row, groups of {} columns, 1 thread", one.group),
+                   .shape = formatted("1 row, groups of {} columns, 1 thread", one.group),
                    .unit = "of DRAM",
                    .goal = c.goal,
                    .basis = "weights and scales are read once from DRAM",

@@ -67,8 +67,8 @@ Result open_index(Bench& bench) {
     grown = std::max(grown, anonymous() - before);
   });
   return {.value = allowed_part(time, tensors),
-          .note = fmt::format("{} tensors in {:.0f} ms, {:.0f} MB of memory", tensors, 1e3 * time,
-                              grown / kMegabyte)};
+          .note = formatted("{} tensors in {:.0f} ms, {:.0f} MB of memory", tensors, 1e3 * time,
+                            grown / kMegabyte)};
 }
 
 LoadOptions load_options(const Bench& bench) {
@@ -90,10 +90,9 @@ Result load_model(Bench& bench) {
     weights = static_cast<double>(use.weight_bytes);
     copied = std::max(copied, anonymous() - before);
   });
-  return {
-      .value = allowed_part(time, tensors),
-      .note = fmt::format("{} tensors, {:.2f} GB mapped, {:.0f} MB of memory touched, {:.0f} ms",
-                          tensors, weights / 1e9, copied / kMegabyte, 1e3 * time)};
+  return {.value = allowed_part(time, tensors),
+          .note = formatted("{} tensors, {:.2f} GB mapped, {:.0f} MB of memory touched, {:.0f} ms",
+                            tensors, weights / 1e9, copied / kMegabyte, 1e3 * time)};
 }
 
 // A file of weights with a descriptor, and so a read-ahead, of its own.
@@ -184,7 +183,7 @@ Result load_layer(Bench& bench) {
   forget(files);
   const double cold = load(), warm = bench.best(load);
   const double bytes = weight_bytes(files);
-  const std::string note = fmt::format(
+  const std::string note = formatted(
       "{} tensors, {:.2f} GB mapped, {:.0f} MB of memory touched, {:.0f} ms; {:.0f} ms "
       "with nothing of the files in memory",
       tensors, bytes / 1e9, touched / kMegabyte, 1e3 * warm, 1e3 * cold);
@@ -214,8 +213,8 @@ Result load_cold(Bench& bench) {
       kColdRounds);
   const double bytes = weight_bytes(files);
   return {.value = p.ratio,
-          .note = fmt::format("{:.2f} GB at {:.2f} GB/s, the disk {:.2f}; {}", bytes / 1e9,
-                              bytes / p.reference / 1e9, bytes / p.time / 1e9, p.text())};
+          .note = formatted("{:.2f} GB at {:.2f} GB/s, the disk {:.2f}; {}", bytes / 1e9,
+                            bytes / p.reference / 1e9, bytes / p.time / 1e9, p.text())};
 }
 
 // The most anonymous memory that this process has had while this lives.
@@ -256,10 +255,10 @@ Result memory_overhead(Bench& bench) {
   const double touched = peak.bytes() - before - static_cast<double>(use.kv_cache_bytes);
   const double overhead = std::max(touched, indexed + static_cast<double>(use.activation_bytes));
   return {.value = overhead / (0.02 * kWeights + 256 * 1024 * 1024),
-          .note = fmt::format("{:.0f} MB planned and {:.0f} MB of index; peak of a short prompt "
-                              "{:.0f} MB",
-                              static_cast<double>(use.activation_bytes) / kMegabyte,
-                              indexed / kMegabyte, touched / kMegabyte)};
+          .note = formatted("{:.0f} MB planned and {:.0f} MB of index; peak of a short prompt "
+                            "{:.0f} MB",
+                            static_cast<double>(use.activation_bytes) / kMegabyte,
+                            indexed / kMegabyte, touched / kMegabyte)};
 }
 
 Result kv_bytes(Bench&) {

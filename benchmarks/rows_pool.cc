@@ -27,7 +27,7 @@ Result fork_join(Bench& bench) {
     for (int i = 0; i < kRegions; ++i) counter.fetch_add(1);
   }) / kRegions;
   return {.value = 1e6 * time,
-          .note = fmt::format("an atomic add beside it: {:.1f} ns", 1e9 * scalar)};
+          .note = formatted("an atomic add beside it: {:.1f} ns", 1e9 * scalar)};
 }
 
 // Keeps the last core of this process's mask busy while it lives.
@@ -87,9 +87,9 @@ Result stolen_core(Bench& bench) {
     const Thief thief;
     robbed = step_seconds(bench, pool);
   }
-  return {.value = robbed / alone,
-          .note = fmt::format("{:.0f} us alone, {:.0f} us with it, medians", 1e6 * alone,
-                              1e6 * robbed)};
+  return {
+      .value = robbed / alone,
+      .note = formatted("{:.0f} us alone, {:.0f} us with it, medians", 1e6 * alone, 1e6 * robbed)};
 }
 
 const Register rows([](std::vector<Row>& out) {

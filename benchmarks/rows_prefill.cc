@@ -43,11 +43,11 @@ Result prefill_ratio(Bench& bench, int prompt, const Side& baseline) {
     limit += baseline.operations * length / peak;
     sparse += seconds_of([&] { attention.sparse(backend, length, queries); }) / queries;
     if (sparse * queries > kPatience && i + 1 < kSamples)
-      return missed(fmt::format("{} samples already took {:.0f} s", i + 1, sparse * queries));
+      return missed(formatted("{} samples already took {:.0f} s", i + 1, sparse * queries));
   }
   const std::string note =
-      fmt::format("baseline {:.2f} ms a query ({:.0f} % of peak), sparse {:.2f} ms",
-                  1e3 * dense / kSamples, 100 * limit / dense, 1e3 * sparse / kSamples);
+      formatted("baseline {:.2f} ms a query ({:.0f} % of peak), sparse {:.2f} ms",
+                1e3 * dense / kSamples, 100 * limit / dense, 1e3 * sparse / kSamples);
   if (limit / dense < kBaseline && !bench.smoke())
     return missed("void, baseline below 75 %: " + note);
   return {.value = dense / sparse, .note = note};
@@ -59,7 +59,7 @@ Result against_mha(Bench& bench, int prompt) {
   MhaHead head(prompt);
   head.attend(kMhaKeys * 4);
   const double wrong = head.deviation(kMhaKeys * 4);
-  if (wrong > 0.02) return missed(fmt::format("the baseline is wrong by {:.3f}", wrong));
+  if (wrong > 0.02) return missed(formatted("the baseline is wrong by {:.3f}", wrong));
   return prefill_ratio(
       bench, prompt,
       {.time =
@@ -94,8 +94,8 @@ const Register rows([](std::vector<Row>& out) {
   } cases[] = {{8192, 0.55, 1.8}, {32768, 1.5, 5}, {131072, 2.9, 10}};
   for (const auto& c : cases) {
     const int n = c.prompt;
-    out.push_back({.name = fmt::format("dsa_prefill_vs_mha_{}k", n / 1024),
-                   .shape = fmt::format("prompt of {}, over masked multi-head, 1 thread", n),
+    out.push_back({.name = formatted("dsa_prefill_vs_mha_{}k", n / 1024),
+                   .shape = formatted("prompt of {}, over masked multi-head, 1 thread", n),
                    .unit = "times faster",
                    .goal = c.mha,
                    .basis = "0.59, 1.63, 3.27 if both ran at the same part of peak",
@@ -103,8 +103,8 @@ const Register rows([](std::vector<Row>& out) {
   }
   for (const auto& c : cases) {
     const int n = c.prompt;
-    out.push_back({.name = fmt::format("dsa_prefill_vs_dense_{}k", n / 1024),
-                   .shape = fmt::format("prompt of {}, over dense absorbed, 1 thread", n),
+    out.push_back({.name = formatted("dsa_prefill_vs_dense_{}k", n / 1024),
+                   .shape = formatted("prompt of {}, over dense absorbed, 1 thread", n),
                    .unit = "times faster",
                    .goal = c.absorbed,
                    .basis = "2.0, 5.6, 11.1 if both ran at the same part of peak",

@@ -3,9 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
-#include <fmt/format.h>
-
 #include "benchmarks/attention.h"
+#include "lib/base/format.h"
 
 namespace dsv32::bench {
 namespace {
@@ -30,13 +29,13 @@ std::string TracedBackend::shares() const {
   std::string out;
   for (const auto& [time, name] : sorted) {
     const double share = -100 * time / all;
-    if (share >= 1) out += fmt::format("{}{} {:.1f} %", out.empty() ? "" : ", ", name, share);
+    if (share >= 1) out += formatted("{}{} {:.1f} %", out.empty() ? "" : ", ", name, share);
   }
   return out;
 }
 
 std::string TracedBackend::name_of(const char* step, const Linear& w) {
-  return fmt::format("{} {}x{}", step, w.weight.rows, w.weight.cols);
+  return formatted("{} {}x{}", step, w.weight.rows, w.weight.cols);
 }
 
 void TracedBackend::fill(TensorView out) const {

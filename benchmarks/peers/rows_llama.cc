@@ -217,18 +217,18 @@ Result against(Bench& bench, const Case& c) {
   const double floor = floors[floors.size() / 2];
   const double tokens = c.count * static_cast<double>(c.depths.size());
   return {.value = p.ratio,
-          .note = fmt::format("llama.cpp {:.1f} ms ({:.1f} tokens/s), here {:.1f} ms, our floor "
-                              "{:.1f} ms: at most {:.2f} times on this machine; {}",
-                              1e3 * p.time, tokens / p.time, 1e3 * p.reference, 1e3 * floor,
-                              p.time / floor, p.text())};
+          .note = formatted("llama.cpp {:.1f} ms ({:.1f} tokens/s), here {:.1f} ms, our floor "
+                            "{:.1f} ms: at most {:.2f} times on this machine; {}",
+                            1e3 * p.time, tokens / p.time, 1e3 * p.reference, 1e3 * floor,
+                            p.time / floor, p.text())};
 }
 
 std::string shape(const Case& c) {
   std::string depths;
   for (const int depth : c.depths)
     depths += (depths.empty() ? "" : " and ") + std::to_string(depth);
-  return fmt::format("{} tokens behind {}, {} against FP8, all cores", c.count, depths,
-                     c.bf16 ? "BF16" : "Q8_0");
+  return formatted("{} tokens behind {}, {} against FP8, all cores", c.count, depths,
+                   c.bf16 ? "BF16" : "Q8_0");
 }
 
 const Register registered([](std::vector<Row>& out) {

@@ -78,15 +78,15 @@ Result against(Bench& bench, int rows) {
       });
   const double operations = 4.0 * static_cast<double>(rows * hidden * width) * 2;
   return {.value = p.ratio,
-          .note = fmt::format("{} {:.0f} Gop/s, here {:.0f}; {}", up.name(),
-                              operations / 2 / p.time / 1e9, operations / 2 / p.reference / 1e9,
-                              p.text())};
+          .note = formatted("{} {:.0f} Gop/s, here {:.0f}; {}", up.name(),
+                            operations / 2 / p.time / 1e9, operations / 2 / p.reference / 1e9,
+                            p.text())};
 }
 
 const Register registered([](std::vector<Row>& out) {
   for (const int rows : {16, 64, 128, 256, 512}) {
-    out.push_back({.name = fmt::format("gemm_vs_onednn_m{}", rows),
-                   .shape = fmt::format("{} rows, FP8 against prepacked BF16, 1 thread", rows),
+    out.push_back({.name = formatted("gemm_vs_onednn_m{}", rows),
+                   .shape = formatted("{} rows, FP8 against prepacked BF16, 1 thread", rows),
                    .unit = "times oneDNN",
                    .goal = rows >= 64 ? 1.0 : 0,
                    .basis = "oneDNN converts nothing and may sum in any order",

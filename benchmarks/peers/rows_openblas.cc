@@ -60,14 +60,14 @@ Result against(Bench& bench, int rows) {
       });
   const double operations = 4.0 * rows * hidden * width;
   return {.value = p.ratio,
-          .note = fmt::format("sgemm ({}) {:.0f} Gop/s, here {:.0f}; {}", openblas_get_corename(),
-                              operations / p.time / 1e9, operations / p.reference / 1e9, p.text())};
+          .note = formatted("sgemm ({}) {:.0f} Gop/s, here {:.0f}; {}", openblas_get_corename(),
+                            operations / p.time / 1e9, operations / p.reference / 1e9, p.text())};
 }
 
 const Register registered([](std::vector<Row>& out) {
   for (const int rows : {16, 64, 512}) {
-    out.push_back({.name = fmt::format("gemm_vs_openblas_m{}", rows),
-                   .shape = fmt::format("{} rows, FP8 against FP32, 1 thread", rows),
+    out.push_back({.name = formatted("gemm_vs_openblas_m{}", rows),
+                   .shape = formatted("{} rows, FP8 against FP32, 1 thread", rows),
                    .unit = "times OpenBLAS",
                    .basis = "FP32 multiply-adds have half of the BF16 peak",
                    .run = [rows](Bench& bench) { return against(bench, rows); }});

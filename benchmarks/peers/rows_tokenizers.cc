@@ -27,10 +27,10 @@ double peer_seconds(const std::string& kind, const fs::path& tokenizer, const fs
                     long* tokens) {
   const char* python = std::getenv("DSV32_BENCH_PYTHON");
   const std::string command =
-      fmt::format("RAYON_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false {} {} {} {} {} 2>/dev/null",
-                  python ? python : "python3",
-                  (fs::path(DSV32_SOURCE_DIR) / "benchmarks/peers/time_tokenizer.py").string(),
-                  kind, tokenizer.string(), text.string());
+      formatted("RAYON_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false {} {} {} {} {} 2>/dev/null",
+                python ? python : "python3",
+                (fs::path(DSV32_SOURCE_DIR) / "benchmarks/peers/time_tokenizer.py").string(), kind,
+                tokenizer.string(), text.string());
   const std::unique_ptr<std::FILE, ClosePipe> pipe(popen(command.c_str(), "r"));
   double seconds = -1;
   if (!pipe || std::fscanf(pipe.get(), "%lf %ld", &seconds, tokens) != 2) return -1;
@@ -63,15 +63,15 @@ Result against(Bench& bench, const std::string& kind, const std::string& name) {
       });
   const double megabytes = static_cast<double>(text.size()) / 1e6;
   return {.value = p.ratio,
-          .note = fmt::format("{} {:.2f} MB/s, here {:.1f}; {} and {} tokens; {}", kind,
-                              megabytes / p.time, megabytes / p.reference, theirs, ours, p.text())};
+          .note = formatted("{} {:.2f} MB/s, here {:.1f}; {} and {} tokens; {}", kind,
+                            megabytes / p.time, megabytes / p.reference, theirs, ours, p.text())};
 }
 
 const Register registered([](std::vector<Row>& out) {
   for (const char* name : {"en", "code", "zh"}) {
     for (const std::string kind : {"hf", "tiktoken"}) {
-      out.push_back({.name = fmt::format("peer_tokenizer_{}_{}", kind, name),
-                     .shape = fmt::format("encoding {}.txt, DeepSeek's vocabulary, 1 thread", name),
+      out.push_back({.name = formatted("peer_tokenizer_{}_{}", kind, name),
+                     .shape = formatted("encoding {}.txt, DeepSeek's vocabulary, 1 thread", name),
                      .unit = kind == "hf" ? "times tokenizers" : "times tiktoken",
                      .goal = kind == "hf" ? 8.0 : 2.0,
                      .basis = "tokenizers allocates for every piece; tiktoken matches by a regex",

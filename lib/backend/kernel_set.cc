@@ -39,8 +39,8 @@ const kernels::CpuKernels& choose_kernels(const std::string& name, kernels::CpuF
                 quote(name), names_of(table->needs & ~have), names);
   }
   throw Error(ErrorCode::unsupported,
-              fmt::format("there is no kernel set {} in this build; those that run here: {}",
-                          quote(name), names));
+              formatted("there is no kernel set {} in this build; those that run here: {}",
+                        quote(name), names));
 }
 
 }  // namespace dsv32

@@ -5,13 +5,9 @@
 #include <string>
 #include <string_view>
 
-// fmt's own assertions would print to stderr and terminate.
-#ifndef FMT_ASSERT
-#define FMT_ASSERT(condition, message) ((void)0)
-#endif
-#include <fmt/format.h>
-
 #include "dsv32/error.h"
+
+#include "lib/base/format.h"
 
 namespace dsv32 {
 
@@ -22,11 +18,11 @@ std::string quote_path(std::string_view path);
 
 }  // namespace dsv32
 
-// Throws Error(code, fmt::format(...)) unless `condition` holds.
-#define DSV32_CHECK(condition, code, ...)                                         \
-  do {                                                                            \
-    if (!(condition)) [[unlikely]]                                                \
-      throw ::dsv32::Error(::dsv32::ErrorCode::code, ::fmt::format(__VA_ARGS__)); \
+// Throws Error(code, formatted(...)) unless `condition` holds.
+#define DSV32_CHECK(condition, code, ...)                                              \
+  do {                                                                                 \
+    if (!(condition)) [[unlikely]]                                                     \
+      throw ::dsv32::Error(::dsv32::ErrorCode::code, ::dsv32::formatted(__VA_ARGS__)); \
   } while (false)
 
 #endif  // DSV32_LIB_BASE_CHECK_H_

@@ -24,7 +24,7 @@ std::string escaped(std::string_view text) {
   std::string out;
   for (const char c : text) {
     const auto byte = static_cast<unsigned char>(c);
-    out += printable(byte) ? std::string(1, c) : fmt::format("\\x{:02x}", byte);
+    out += printable(byte) ? std::string(1, c) : formatted("\\x{:02x}", byte);
   }
   return out;
 }

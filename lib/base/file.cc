@@ -27,7 +27,7 @@ ErrorCode code_of(int error) {
 
 [[noreturn]] void fail(const std::filesystem::path& path, const char* what, int error) {
   throw Error(code_of(error),
-              fmt::format("cannot {} {}: {}", what, quote_path(path.string()), reason(error)));
+              formatted("cannot {} {}: {}", what, quote_path(path.string()), reason(error)));
 }
 
 // A descriptor that is closed.
@@ -56,8 +56,8 @@ class Descriptor {
       if (n < 0 && errno == EINTR) continue;
       if (n < 0) {
         const int error = errno;
-        throw Error(code_of(error), fmt::format("cannot read {} at byte {}: {}",
-                                                quote_path(path.string()), done, reason(error)));
+        throw Error(code_of(error), formatted("cannot read {} at byte {}: {}",
+                                              quote_path(path.string()), done, reason(error)));
       }
       DSV32_CHECK(n > 0, io, "{} ended at byte {} of {}", quote_path(path.string()), done, count);
       done += static_cast<std::size_t>(n);

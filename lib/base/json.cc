@@ -83,7 +83,7 @@ class Guard {
 
   bool parse_error(std::size_t position, const std::string& /*token*/,
                    const nlohmann::detail::exception& /*error*/) {
-    throw Error(ErrorCode::bad_format, fmt::format("{}: not JSON, at byte {}", what_, position));
+    throw Error(ErrorCode::bad_format, formatted("{}: not JSON, at byte {}", what_, position));
   }
 
  private:
@@ -280,7 +280,7 @@ std::string json_escaped(std::string_view text) {
       out += '\\';
       out += kLetters[known];
     } else {
-      out += fmt::format("\\u{:04x}", static_cast<unsigned>(text[end]));
+      out += formatted("\\u{:04x}", static_cast<unsigned>(text[end]));
     }
     at = end + 1;
   }

@@ -121,7 +121,7 @@ class Sampler::Impl {
   [[noreturn]] static void refuse(std::span<const float> logits) {
     std::size_t i = 0;
     while (logits[i] < std::numeric_limits<float>::infinity()) ++i;  // NaN fails, too
-    throw Error(ErrorCode::numeric, fmt::format("the logit of token {} is {}", i, logits[i]));
+    throw Error(ErrorCode::numeric, formatted("the logit of token {} is {}", i, logits[i]));
   }
 
   // The blocks' maxima of row_, and the largest of them; false if a logit is NaN or +infinity.

@@ -220,10 +220,10 @@ class Ranges {
   }
   void within(const char* name, std::int64_t value, std::int64_t low, std::int64_t high) {
     require(value >= low && value <= high,
-            fmt::format("{} is {}, not in {}..{}", name, value, low, high));
+            formatted("{} is {}, not in {}..{}", name, value, low, high));
   }
   void positive(const char* name, float value) {
-    require(std::isfinite(value) && value > 0, fmt::format("{} is {}, not above 0", name, value));
+    require(std::isfinite(value) && value > 0, formatted("{} is {}, not above 0", name, value));
   }
   const std::string& faults() const { return faults_; }
 
@@ -256,7 +256,7 @@ void check_indexer(const ModelConfig& c, Ranges& r) {
   r.within("index_n_heads", c.index_n_heads, 1, 4096);
   r.within("index_head_dim", c.index_head_dim, c.qk_rope_head_dim, 128);
   r.require((c.index_head_dim & (c.index_head_dim - 1)) == 0,
-            fmt::format("index_head_dim is {}, no power of two", c.index_head_dim));
+            formatted("index_head_dim is {}, no power of two", c.index_head_dim));
   r.within("index_topk", c.index_topk, 1, c.max_position_embeddings);
 }
 
@@ -267,7 +267,7 @@ void check_experts(const ModelConfig& c, Ranges& r) {
   const int size = c.n_routed_experts / c.n_group;
   r.require(
       c.n_routed_experts % c.n_group == 0,
-      fmt::format("n_group {} does not divide n_routed_experts {}", c.n_group, c.n_routed_experts));
+      formatted("n_group {} does not divide n_routed_experts {}", c.n_group, c.n_routed_experts));
   r.require(size >= 2, "n_group leaves fewer than 2 experts in a group");
   r.within("topk_group", c.topk_group, 1, c.n_group);
   r.within("num_experts_per_tok", c.num_experts_per_tok, 1, std::int64_t{c.topk_group} * size);

@@ -64,7 +64,7 @@ SamplingParams read_sampling(const Folder& folder) {
   try {
     static_cast<void>(Sampler(params));
   } catch (const Error& error) {  // a fault of the file, not of who loads it
-    throw Error(ErrorCode::bad_format, fmt::format("{}: {}", kGeneration, error.what()));
+    throw Error(ErrorCode::bad_format, formatted("{}: {}", kGeneration, error.what()));
   }
   return params;
 }

@@ -16,7 +16,7 @@ constexpr std::size_t kMaxCacheTokens = std::size_t{1} << 36;
 constexpr int kMaxBatchTokens = 1 << 16;
 
 std::size_t weight_bytes(const ModelConfig& config, const Shards& shards, bool mtp) {
-  const std::string mtp_prefix = fmt::format("model.layers.{}.", config.num_hidden_layers);
+  const std::string mtp_prefix = formatted("model.layers.{}.", config.num_hidden_layers);
   std::size_t bytes = 0;
   for (const TensorInfo& tensor : shards.tensors) {
     if (mtp || !tensor.name.starts_with(mtp_prefix)) bytes += tensor.data.size();
@@ -66,7 +66,7 @@ Plan make_plan(const ModelConfig& config, const Shards& shards, const PlanOption
   const std::size_t need = plan.weight_bytes + plan.kv_cache_bytes + plan.activation_bytes;
   plan.fits = need <= plan.available_bytes;
   if (!plan.fits) {
-    plan.reason = fmt::format(
+    plan.reason = formatted(
         "needs {} bytes (weights {}, cache {}, activations {}), {} are available: {} too few", need,
         plan.weight_bytes, plan.kv_cache_bytes, plan.activation_bytes, plan.available_bytes,
         need - plan.available_bytes);

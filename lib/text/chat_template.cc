@@ -23,7 +23,7 @@ void PromptBuilder::hand_over(bool thinking) {
 
 Json declared_function(std::span<const Message> messages, std::size_t i, std::size_t k) {
   const std::string& text = messages[i].tools_json[k];
-  const std::string what = fmt::format("messages[{}].tools_json[{}]", i, k);
+  const std::string what = formatted("messages[{}].tools_json[{}]", i, k);
   DSV32_CHECK(text.size() <= kMaxToolBytes, limit, "{}: {} bytes, at most {}", what, text.size(),
               kMaxToolBytes);
   const Json tool = parse_json(text, what);

@@ -98,7 +98,7 @@ class Renderer {
       case Role::tool:
         return results(i);
     }
-    throw Error(ErrorCode::invalid_argument, fmt::format("messages[{}]: unknown role", i));
+    throw Error(ErrorCode::invalid_argument, formatted("messages[{}]: unknown role", i));
   }
 
   std::size_t ask(std::size_t i) {
@@ -121,7 +121,7 @@ class Renderer {
       out_.trusted(kToolsTail);
     }
     if (!message.response_format_json.empty()) {
-      const std::string what = fmt::format("messages[{}].response_format_json", i);
+      const std::string what = formatted("messages[{}].response_format_json", i);
       out_.trusted("\n\n");
       out_.trusted(kResponseFormat);
       out_.untrusted(python_json(parse_json(message.response_format_json, what)));
@@ -152,7 +152,7 @@ class Renderer {
 
   void invoke(std::size_t i, std::size_t k) {
     const ToolCall& call = messages_[i].tool_calls[k];
-    const std::string what = fmt::format("messages[{}].tool_calls[{}].arguments_json", i, k);
+    const std::string what = formatted("messages[{}].tool_calls[{}].arguments_json", i, k);
     const Json arguments = parse_json(call.arguments_json, what);
     DSV32_CHECK(arguments.is_object(), bad_format, "{}: not an object", what);
     out_.trusted("\n");

@@ -33,7 +33,7 @@ TensorView view(const TensorInfo& tensor, std::int64_t rows, std::int64_t cols) 
 }
 
 std::string shape_text(const std::vector<std::int64_t>& shape) {
-  return fmt::format("[{}]", fmt::join(shape, ", "));
+  return formatted("[{}]", joined(shape, ", "));
 }
 
 float read_float(const TensorInfo& tensor, std::size_t i) {
@@ -101,21 +101,21 @@ void Binder::walk() {
 std::vector<Problem> Binder::problems() const {
   std::vector<Problem> all;
   if (!missing_.empty()) {
-    all.push_back({ErrorCode::mismatch, fmt::format("{} tensors are missing:{}", missing_.size(),
-                                                    list_names(missing_))});
+    all.push_back({ErrorCode::mismatch,
+                   formatted("{} tensors are missing:{}", missing_.size(), list_names(missing_))});
   }
   all.insert(all.end(), problems_.begin(), problems_.end());
   if (problem_count_ > problems_.size()) {
     all.push_back({ErrorCode::mismatch,
-                   fmt::format("and {} more of the kind", problem_count_ - problems_.size())});
+                   formatted("and {} more of the kind", problem_count_ - problems_.size())});
   }
   std::vector<std::string> unused;
   for (std::size_t i = 0; i < used_.size(); ++i) {
     if (!used_[i]) unused.push_back(shards_.tensors[i].name);
   }
   if (!unused.empty() && !options_.allow_unused) {
-    all.push_back({ErrorCode::mismatch, fmt::format("{} tensors are not of this model:{}",
-                                                    unused.size(), list_names(unused))});
+    all.push_back({ErrorCode::mismatch, formatted("{} tensors are not of this model:{}",
+                                                  unused.size(), list_names(unused))});
   }
   return all;
 }
@@ -138,13 +138,13 @@ const TensorInfo* Binder::require(const std::string& name, const std::vector<std
   }
   mark(tensor);
   if (tensor->shape != shape) {
-    problem(ErrorCode::mismatch, fmt::format("tensor {} has shape {}, not {}", quote(name),
-                                             shape_text(tensor->shape), shape_text(shape)));
+    problem(ErrorCode::mismatch, formatted("tensor {} has shape {}, not {}", quote(name),
+                                           shape_text(tensor->shape), shape_text(shape)));
     return nullptr;
   }
   if (std::find(dtypes.begin(), dtypes.end(), tensor->dtype) == dtypes.end()) {
-    problem(ErrorCode::mismatch, fmt::format("tensor {} has dtype {}, not one of {}", quote(name),
-                                             tensor->dtype, fmt::join(dtypes, ", ")));
+    problem(ErrorCode::mismatch, formatted("tensor {} has dtype {}, not one of {}", quote(name),
+                                           tensor->dtype, joined(dtypes, ", ")));
     return nullptr;
   }
   if (options_.verify == Verify::all) check_values(*tensor);
@@ -156,7 +156,7 @@ void Binder::check_values(const TensorInfo& tensor) {
     if (!is_nan_value(tensor, i)) continue;
     return problem(
         ErrorCode::bad_format,
-        fmt::format("tensor {} holds NaN or infinity, first at element {}", quote(tensor.name), i));
+        formatted("tensor {} holds NaN or infinity, first at element {}", quote(tensor.name), i));
   }
 }
 
@@ -168,7 +168,7 @@ bool Binder::check_scales(const TensorInfo& scale) {
     table = table && is_table_scale(x);
     if (std::isfinite(x) && x >= 0) continue;
     problem(ErrorCode::bad_format,
-            fmt::format("scale {} is {} at element {}", quote(scale.name), x, i));
+            formatted("scale {} is {} at element {}", quote(scale.name), x, i));
     return false;
   }
   return table;

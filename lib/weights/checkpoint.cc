@@ -26,7 +26,7 @@ class Hash {
     add(std::as_bytes(std::span(text)));
     add(std::as_bytes(std::span("\0", 1)));
   }
-  std::string hex() const { return fmt::format("{:016x}", state_); }
+  std::string hex() const { return formatted("{:016x}", state_); }
 
  private:
   std::uint64_t state_ = 0xCBF29CE484222325u;

@@ -52,7 +52,7 @@ fs::path resolve_model(std::string_view name, const fs::path& hub) {
   const std::string revision(at == std::string_view::npos ? "main" : name.substr(at + 1));
   DSV32_CHECK(is_hub_name(org) && is_hub_name(repo) && is_hub_name(revision), not_found,
               "{} is no folder, no file, and no org/name[@revision]", quote_path(typed.string()));
-  fs::path folder = snapshot(hub / fmt::format("models--{}--{}", org, repo), revision);
+  fs::path folder = snapshot(hub / formatted("models--{}--{}", org, repo), revision);
   DSV32_CHECK(!folder.empty(), not_found,
               "{}/{} at {} is not in {}; get it with: hf download {}/{} --revision {}", org, repo,
               revision, quote_path(hub.string()), org, repo, revision);

@@ -51,7 +51,7 @@ std::string check_encode(const Json& row, std::string (*encode)(const Json&)) {
     if (want == nullptr) return "rendered, but the reference fails";
     return compare_text("prompt", got, want->text);
   } catch (const Error& error) {
-    return want == nullptr ? std::string() : fmt::format("refused: {}", error.what());
+    return want == nullptr ? std::string() : formatted("refused: {}", error.what());
   }
 }
 
@@ -89,9 +89,9 @@ std::string check_parse(const Json& row) {
     if (!got.refused) return "accepted, but the reference refuses";
     const Fault want = fault_of(member(*error, "message").text);
     if (got.faults.front() == want) return {};
-    return fmt::format("refused for {}, not {}", fault_name(got.faults.front()), fault_name(want));
+    return formatted("refused for {}, not {}", fault_name(got.faults.front()), fault_name(want));
   }
-  if (got.refused) return fmt::format("refused for {}", fault_name(got.faults.front()));
+  if (got.refused) return formatted("refused for {}", fault_name(got.faults.front()));
   const Json& want = member(row, "expected");
   std::string fault = compare_text("content", got.message.content, member(want, "content").text);
   if (fault.empty()) {
@@ -103,7 +103,7 @@ std::string check_parse(const Json& row) {
 
 void check_row(const Json& row, Report& report) {
   const std::string& kind = member(row, "kind").text;
-  std::string fault = fmt::format("unknown kind {}", quote(kind));
+  std::string fault = formatted("unknown kind {}", quote(kind));
   try {
     if (kind == "encode") fault = check_encode(row, encode_v32);
     if (kind == "encode_v31") fault = check_encode(row, encode_v31);
@@ -161,7 +161,7 @@ void check_request(const std::filesystem::path& path, Report& report) {
           format.render(replaced, ThinkingMode::thinking, {.context = i}).text;
       difference = compare_text("rendered again", text_again, text);
     }
-    report.result(fmt::format("{} message {}", name, i), difference.empty(), difference);
+    report.result(formatted("{} message {}", name, i), difference.empty(), difference);
   }
 }
 

@@ -33,7 +33,7 @@ std::string printable(const std::string& name) {
   std::string out;
   for (const char c : name) {
     const auto byte = static_cast<unsigned char>(c);
-    out += byte < 0x20 || byte == 0x7F ? fmt::format("\\u{:04x}", byte) : std::string(1, c);
+    out += byte < 0x20 || byte == 0x7F ? formatted("\\u{:04x}", byte) : std::string(1, c);
   }
   return out;
 }
@@ -51,7 +51,7 @@ int run_file(const Args& args) {
     bytes += tensor.data.size();
     if (list) {
       std::printf("%s\t%s\t[%s]\t%08x\n", printable(tensor.name).c_str(), tensor.dtype.c_str(),
-                  fmt::format("{}", fmt::join(tensor.shape, ", ")).c_str(), crc);
+                  formatted("{}", joined(tensor.shape, ", ")).c_str(), crc);
     }
   }
   if (!list) {

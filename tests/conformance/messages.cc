@@ -209,13 +209,13 @@ std::string compare_text(std::string_view what, std::string_view got, std::strin
   if (got == want) return {};
   std::size_t at = 0;
   while (at < got.size() && at < want.size() && got[at] == want[at]) ++at;
-  return fmt::format("{} differs at byte {}: {}, not {}", what, at, quote(got.substr(at, 40)),
-                     quote(want.substr(at, 40)));
+  return formatted("{} differs at byte {}: {}, not {}", what, at, quote(got.substr(at, 40)),
+                   quote(want.substr(at, 40)));
 }
 
 std::string compare_calls(const std::vector<ToolCall>& got, const Json& want) {
   if (got.size() != want.items.size()) {
-    return fmt::format("{} calls, not {}", got.size(), want.items.size());
+    return formatted("{} calls, not {}", got.size(), want.items.size());
   }
   for (std::size_t i = 0; i < got.size(); ++i) {
     const Json* inner = want.items[i].find("function");

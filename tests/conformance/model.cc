@@ -149,7 +149,7 @@ class Case {
     compare_native(native, mtp);
     const RowErrors control = errors(exact.logits, "native.logits");
     result("control: exact logits fail as native ones", !native_ok(control),
-           fmt::format("median {:.4f}, {:.0f}% below 15%", control.median, 100 * control.below_15));
+           formatted("median {:.4f}, {:.0f}% below 15%", control.median, 100 * control.below_15));
   }
 
  private:
@@ -181,15 +181,15 @@ class Case {
 
   void compare_exact(const Model& model, const Traced& got, bool mtp) {
     const float logits = max_difference(got.logits, "exact.logits");
-    result("exact logits", logits <= kExactTolerance, fmt::format("max {:.1e}", logits));
+    result("exact logits", logits <= kExactTolerance, formatted("max {:.1e}", logits));
     const auto continuation = want_.values<std::int32_t>("exact.greedy");
     const auto mine = greedy(model, std::span(ids_).first(ids_.size() / 2), continuation.size());
-    result("exact greedy", mine == continuation, fmt::format("{} tokens", mine.size()));
+    result("exact greedy", mine == continuation, formatted("{} tokens", mine.size()));
     compare_experts(got);
     if (!got.topk.empty()) compare_keys(got);
     if (!mtp) return;
     const float drafts = max_difference(got.mtp, "exact.mtp_logits");
-    result("exact mtp", drafts <= kExactTolerance, fmt::format("max {:.1e}", drafts));
+    result("exact mtp", drafts <= kExactTolerance, formatted("max {:.1e}", drafts));
   }
 
   void compare_experts(const Traced& got) {
@@ -201,7 +201,7 @@ class Case {
       wrong += !std::equal(mine.begin(), mine.end(),
                            want.begin() + static_cast<std::ptrdiff_t>(i * width));
     }
-    result("exact experts", wrong == 0, fmt::format("{} rows differ", wrong));
+    result("exact experts", wrong == 0, formatted("{} rows differ", wrong));
   }
 
   // The widths of our lists is index_topk, the file's min(index_topk, n).
@@ -219,18 +219,18 @@ class Case {
       (margin[i] > kSmallMargin ? wrong : skipped) += !same;
     }
     result("exact keys", wrong == 0,
-           fmt::format("{} sets differ, {} below the margin", wrong, skipped));
+           formatted("{} sets differ, {} below the margin", wrong, skipped));
   }
 
   void compare_native(const Traced& got, bool mtp) {
     const RowErrors logits = errors(got.logits, "native.logits");
     result("native logits", native_ok(logits),
-           fmt::format("median {:.4f}, {:.0f}% below 15%", logits.median, 100 * logits.below_15));
+           formatted("median {:.4f}, {:.0f}% below 15%", logits.median, 100 * logits.below_15));
     if (!got.topk.empty()) compare_overlap(got);
     if (!mtp) return;
     const RowErrors drafts = errors(got.mtp, "native.mtp_logits");
     result("native mtp", drafts.median <= 0.05f && drafts.below_15 >= 0.85f,
-           fmt::format("median {:.4f}, {:.0f}% below 15%", drafts.median, 100 * drafts.below_15));
+           formatted("median {:.4f}, {:.0f}% below 15%", drafts.median, 100 * drafts.below_15));
   }
 
   void compare_overlap(const Traced& got) {
@@ -252,7 +252,7 @@ class Case {
       worst = std::min(worst, sum / static_cast<double>(rows_.size()));
     }
     result("native keys", worst >= 0.98,
-           fmt::format("mean overlap of the worst layer {:.4f}", worst));
+           formatted("mean overlap of the worst layer {:.4f}", worst));
   }
 
   std::filesystem::path dir_;

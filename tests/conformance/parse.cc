@@ -55,7 +55,7 @@ Options read_options(const Args& args) {
   }
   const auto one_of = [](const std::string& word, const std::vector<std::string>& words) {
     require(std::find(words.begin(), words.end(), word) != words.end(),
-            fmt::format("{} is none of {}", quote(word), fmt::join(words, ", ")));
+            formatted("{} is none of {}", quote(word), joined(words, ", ")));
   };
   one_of(options.mode, {"chat", "thinking"});
   one_of(options.format, {"v32", "v31"});
@@ -67,16 +67,16 @@ void print(const Parsed& parsed, std::string_view finish_reason) {
   const Message& message = parsed.message;
   std::string calls;
   for (const ToolCall& call : message.tool_calls) {
-    calls += fmt::format("{}{{\"name\": {}, \"arguments\": {}}}", calls.empty() ? "" : ", ",
-                         python_json_string(call.name), python_json_string(call.arguments_json));
+    calls += formatted("{}{{\"name\": {}, \"arguments\": {}}}", calls.empty() ? "" : ", ",
+                       python_json_string(call.name), python_json_string(call.arguments_json));
   }
   std::string faults;
   std::set<ParseEvent::Fault> seen;
   for (const ParseEvent::Fault fault : parsed.faults) {
     if (!seen.insert(fault).second) continue;
-    faults += fmt::format("{}\"{}\"", faults.empty() ? "" : ", ", fault_name(fault));
+    faults += formatted("{}\"{}\"", faults.empty() ? "" : ", ", fault_name(fault));
   }
-  const std::string text = fmt::format(
+  const std::string text = formatted(
       "{{\"role\": \"assistant\", \"content\": {}, \"reasoning_content\": {}, "
       "\"tool_calls\": [{}], \"faults\": [{}], \"finish_reason\": \"{}\"}}\n",
       python_json_string(message.content), python_json_string(message.reasoning), calls, faults,

@@ -52,7 +52,7 @@ void for_each_row(const std::filesystem::path& path, Report& report,
     ++line_number;
     if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
     empty = false;
-    const std::string where = fmt::format("{}:{}", file, line_number);
+    const std::string where = formatted("{}:{}", file, line_number);
     try {
       check(parse_json(line, where));
     } catch (const Error& error) {

@@ -47,7 +47,7 @@ std::string check_flags(const Parsed& got, const Json& want) {
     for (const Json& item : list->items) warnings.insert(item.text);
   }
   if (warnings_of(got) != warnings) {
-    return fmt::format("warnings [{}]", fmt::join(warnings_of(got), ", "));
+    return formatted("warnings [{}]", joined(warnings_of(got), ", "));
   }
   if (has_error(got) != (want.find("error") != nullptr)) return "error flag differs";
   const Json* cut = want.find("incomplete_call");

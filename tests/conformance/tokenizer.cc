@@ -31,9 +31,9 @@ std::string check_encode(const Tokenizer& tokenizer, const Json& row) {
   const std::vector<TokenId> got = tokenizer.encode(text, true);
   const std::size_t shared = std::min(got.size(), want.size());
   for (std::size_t i = 0; i < shared; ++i) {
-    if (got[i] != want[i]) return fmt::format("id {} is {}, not {}", i, got[i], want[i]);
+    if (got[i] != want[i]) return formatted("id {} is {}, not {}", i, got[i], want[i]);
   }
-  if (got.size() != want.size()) return fmt::format("{} ids, not {}", got.size(), want.size());
+  if (got.size() != want.size()) return formatted("{} ids, not {}", got.size(), want.size());
   if (tokenizer.encode(Prompt{.text = text}) != want) return "a trusted prompt differs";
   if (tokenizer.decode(want) != text) return "does not decode to itself";
   if (decode_streaming(tokenizer, want) != text) return "does not stream to itself";
@@ -69,7 +69,7 @@ int run_tokenizer(const Args& args) {
         found = tokenizers.emplace(name, Tokenizer::load(path)).first;
       }
       const std::string& kind = member(row, "kind").text;
-      std::string fault = fmt::format("unknown kind {}", quote(kind));
+      std::string fault = formatted("unknown kind {}", quote(kind));
       if (kind == "encode") fault = check_encode(found->second, row);
       if (kind == "decode") fault = check_decode(found->second, row);
       report.result(member(row, "name").text, fault.empty(), fault);

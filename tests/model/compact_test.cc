@@ -108,7 +108,7 @@ class Pair {
     const std::string width = "\"moe_intermediate_size\": 48";
     config.replace(config.find(width), width.size(), "\"moe_intermediate_size\": 47");
     write(plain_.path(), plain, config);
-    const std::string block = fmt::format(
+    const std::string block = formatted(
         R"({{"quantization_config": {{"quant_method": "dsv32_int{}", "bits": {}, "group_size": {}}},)",
         format.bits, format.bits, format.group);
     write(compact_.path(), compact, config.replace(config.find('{'), 1, block));
