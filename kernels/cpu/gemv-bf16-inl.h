@@ -256,6 +256,18 @@ static void direct_group(const LinearParams& p, std::int64_t row, std::int64_t s
   }
 }
 
+// How far ahead of a group that ends before row `end` to fetch: `ahead`, if its stream, which ends
+// before `most`, is that long; from there on where the stream goes on in the rows that come then.
+// Nothing behind those is ours.
+template <int Streams>
+static std::int64_t rows_ahead(const LinearParams& p, std::int64_t end, std::int64_t most,
+                               std::int64_t ahead) {
+  const std::int64_t left = most - end;
+  if (ahead <= left) return ahead;
+  if ((ahead - left) * Streams > p.then) return left;
+  return ahead + (Streams - 1) * (most - p.first);
+}
+
 // A tile's rows share their scales if the type's do.
 template <class W, int M, bool Halves>
 static void linear_direct(const LinearParams& p) {
@@ -273,9 +285,8 @@ static void linear_direct(const LinearParams& p) {
     const std::int64_t next = kStreams > 1 ? most : row / kBlock * kBlock + kBlock;
     const std::int64_t end = next < most ? next : most;
     for (; row + kGroup <= end; row += kGroup) {
-      // Nothing behind the last row is ours.
-      const std::int64_t left = most - kGroup - row;
-      direct_group<T, kTiles>(p, row, step, left < most_ahead ? left : most_ahead);
+      direct_group<T, kTiles>(p, row, step,
+                              rows_ahead<kStreams>(p, row + kGroup, most, most_ahead));
     }
     for (; row + kNeighbours <= end; row += kNeighbours) direct_group<T, 1>(p, row, step, 0);
     for (; row < end; ++row) direct_group<Row, 1>(p, row, 0, 0);

@@ -8,9 +8,9 @@
 namespace dsv32 {
 namespace {
 
-constexpr int kMaxSegments = 64;     // of one region
-constexpr int kPiecesPerWorker = 8;  // so that a slow worker holds nobody up
-constexpr int kManyRows = 32;        // of x: pieces are long, so that more weights share its copy
+constexpr int kMaxSegments = 64;      // of one region
+constexpr int kPiecesPerWorker = 16;  // so that a slow worker holds nobody up
+constexpr int kManyRows = 32;         // of x: pieces are long, so that more weights share its copy
 constexpr std::int64_t kPieceRows = 16;  // of weights; a multiple, so that kernels see whole tiles
 
 kernels::ScaleType scale_type(DType dtype) {
@@ -106,14 +106,14 @@ void CpuBackend::run_segments(std::span<const Segment> segments, const Activatio
   const auto cols = static_cast<int>(x.dense.cols);
   const std::int64_t row_bytes = kernels::packed_row_bytes(cols);
   const auto count = static_cast<std::int64_t>(segments.size());
-  const std::int64_t each = rows < kManyRows ? kPiecesPerWorker : kPiecesPerWorker / 2;
+  const std::int64_t each = rows < kManyRows ? kPiecesPerWorker : kPiecesPerWorker / 4;
   const std::int64_t wanted =
       pool_.size() == 1 ? 1 : ceil_div(std::int64_t{pool_.size()} * each, count);
   const std::int64_t size = ceil_div(ceil_div(out.cols, wanted), kPieceRows) * kPieceRows;
   const std::int64_t pieces = ceil_div(out.cols, size);
   pool_.parallel_for(static_cast<int>(pieces * count), [&](int item, int worker) {
     const Segment& s = segments[static_cast<std::size_t>(item / pieces)];
-    const std::int64_t first = item % pieces * size;
+    const std::int64_t first = item % pieces * size, last = std::min(first + size, out.cols);
     const bool blockwise = uses_fp8(*s.w, x) && s.w->format == WeightFormat::fp8;
     const TensorView to = out.slice(s.first, s.count);
     kernels_->linear({.w = matrix(*s.w),
@@ -127,7 +127,8 @@ void CpuBackend::run_segments(std::span<const Segment> segments, const Activatio
                       .num_rows = static_cast<int>(s.count),
                       .cols = cols,
                       .first = static_cast<int>(first),
-                      .last = static_cast<int>(std::min(first + size, out.cols))});
+                      .last = static_cast<int>(last),
+                      .then = static_cast<int>(std::min(size, out.cols - last))});
   });
 }
 

@@ -1,6 +1,7 @@
-// A region is one parallel loop. Workers spin shortly on a count of regions, then sleep on it (a
-// futex). Only a worker that comes in time takes part: the caller never waits for one that the
-// system has not yet let run, but does its share.
+// A region is one parallel loop. Each worker has a share of neighbouring items, so that it reads
+// memory in one stream; who is done takes from the others' shares, item by item. Workers spin
+// shortly on a count of regions, then sleep on it (a futex). Only a worker that comes in time takes
+// part: the caller never waits for one that the system has not yet let run, but does its share.
 #include "lib/base/thread_pool.h"
 
 #include <algorithm>
@@ -98,10 +99,12 @@ class ThreadPool::Impl {
                 "num_threads is {}, not in 0..{}", options.num_threads, kMaxThreads);
     if (executor_) {
       size_ = std::clamp(executor_->concurrency(), 1, kMaxThreads);
+      shares_ = std::vector<Share>(static_cast<std::size_t>(size_));
       return;
     }
     size_ = options.num_threads > 0 ? options.num_threads : std::min(usable_cores(), kMaxThreads);
     const std::vector<int> cpus = affinity();
+    shares_ = std::vector<Share>(static_cast<std::size_t>(size_));
     may_move_ = !options.pin_threads && static_cast<std::size_t>(size_) <= cpus.size();
     const SignalBlock block;
     workers_ = std::make_unique<std::vector<Worker>>(static_cast<std::size_t>(size_ - 1));
@@ -146,8 +149,10 @@ class ThreadPool::Impl {
     const Region region(*this, count, body);
     executor_ ? run_on_executor() : run_on_workers();
     if (failed_.load(std::memory_order_relaxed)) std::rethrow_exception(std::exchange(error_, {}));
-    DSV32_CHECK(next_.load(std::memory_order_relaxed) >= count, invalid_argument,
-                "Executor::run returned before its parts had run");
+    for (int i = 0; i < size_; ++i) {
+      DSV32_CHECK(share(i).load(std::memory_order_relaxed) >= first_of(i + 1), invalid_argument,
+                  "Executor::run returned before its parts had run");
+    }
   }
 
  private:
@@ -166,7 +171,8 @@ class ThreadPool::Impl {
       pool.count_ = count;
       pool.chunk_ = std::max(1, count / (pool.size_ * kClaimsPerWorker));
       pool.failed_.store(false, std::memory_order_relaxed);
-      pool.next_.store(0, std::memory_order_relaxed);
+      for (int i = 0; i < pool.size_; ++i)
+        pool.share(i).store(pool.first_of(i), std::memory_order_relaxed);
     }
     ~Region() { pool_.body_ = nullptr; }
     Region(const Region&) = delete;
@@ -247,18 +253,28 @@ class ThreadPool::Impl {
     return false;
   }
 
-  // Takes items until none is left.
+  // The first item that nobody has taken of a worker's share, and where a share begins.
+  std::atomic<std::int64_t>& share(int worker) {
+    return shares_[static_cast<std::size_t>(worker)].next;
+  }
+  std::int64_t first_of(int worker) const { return std::int64_t{count_} * worker / size_; }
+
+  // Takes items until none is left, our own share's first.
   void work(int worker) noexcept {
-    const std::int64_t count = count_, chunk = chunk_;
+    for (int i = 0; i < size_; ++i) work_on((worker + i) % size_, worker);
+  }
+
+  void work_on(int whose, int worker) noexcept {
+    const std::int64_t end = first_of(whose + 1), chunk = chunk_;
     for (;;) {
-      const std::int64_t first = next_.fetch_add(chunk, std::memory_order_relaxed);
-      if (first >= count) return;
-      const std::int64_t last = std::min(first + chunk, count);
+      const std::int64_t first = share(whose).fetch_add(chunk, std::memory_order_relaxed);
+      if (first >= end) return;
+      const std::int64_t last = std::min(first + chunk, end);
       try {
         (*body_)(static_cast<int>(first), static_cast<int>(last), worker);
       } catch (...) {
         if (!failed_.exchange(true)) error_ = std::current_exception();
-        next_.store(count, std::memory_order_relaxed);
+        for (int i = 0; i < size_; ++i) share(i).store(first_of(i + 1), std::memory_order_relaxed);
       }
     }
   }
@@ -274,7 +290,10 @@ class ThreadPool::Impl {
   std::atomic<bool> failed_{false};
   std::atomic<bool> caller_sleeps_{false};
 
-  alignas(kLine) std::atomic<std::int64_t> next_{0};  // the first item that nobody has taken
+  struct alignas(kLine) Share {
+    std::atomic<std::int64_t> next{0};
+  };
+  std::vector<Share> shares_;
 
   alignas(kLine) std::atomic<int> sleepers_{0};
   std::exception_ptr error_;

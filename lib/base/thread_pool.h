@@ -23,10 +23,11 @@ class ThreadPool {
 
   int size() const noexcept;
 
-  // Calls body(item, worker) for each item in [0, count), once; which worker takes which item is
-  // not fixed, so results must not depend on it. Items may not wait for each other. If a body
-  // throws, items that nobody began are skipped, and the first exception is rethrown when the
-  // others are done. Throws state in a child of fork(). Does not allocate.
+  // Calls body(item, worker) for each item in [0, count), once. A worker takes neighbours one after
+  // another where it can; which ones is not fixed, so results must not depend on it. Items may not
+  // wait for each other. If a body throws, items that nobody began are skipped, and the first
+  // exception is rethrown when the others are done. Throws state in a child of fork(). Does not
+  // allocate.
   template <class Body>
   void parallel_for(int count, Body&& body) {
     run(count, [&body](int first, int last, int worker) {

@@ -171,6 +171,21 @@ TEST_CASE("an executor's threads are used, however many there are") {
   }
 }
 
+TEST_CASE("a worker takes its own share in order, then the others'") {
+  ThreadPool pool({.executor = std::make_shared<TestExecutor>(3, 1)});  // worker 2 runs first
+  for (const int count : {3, 4, 11, 300}) {
+    std::vector<int> order;
+    pool.parallel_for(count, [&](int item, int worker) {
+      CHECK(worker == 2);
+      order.push_back(item);
+    });
+    std::vector<int> want(static_cast<std::size_t>(count));
+    std::iota(want.begin(), want.end(), 0);
+    std::ranges::rotate(want, want.begin() + count * 2 / 3);
+    CHECK(order == want);
+  }
+}
+
 TEST_CASE("an executor that forgets its parts is found out") {
   class Lazy final : public Executor {
     int concurrency() const noexcept override { return 2; }
