@@ -99,6 +99,20 @@ TEST_CASE("an executor runs a model's parts, with the same bits") {
   CHECK(executor->runs > 10);
 }
 
+TEST_CASE("a plan counts the scratch of an executor's parts") {
+  class Wide final : public Executor {
+    int concurrency() const noexcept override { return 700; }
+    void run(int, const std::function<void(int)>&) override {}
+  };
+  constexpr std::size_t kTooMany = std::size_t{1} << 35;
+  const Plan plan =
+      Checkpoint::open(golden("fp8")).plan({.kv_cache_tokens = kTooMany, .num_threads = 700});
+  check_error(ErrorCode::out_of_memory, "activations " + std::to_string(plan.activation_bytes), [] {
+    Model::load(golden("fp8"),
+                {.backend = {.executor = std::make_shared<Wide>()}, .kv_cache_tokens = kTooMany});
+  });
+}
+
 TEST_CASE("pinned workers and long spins change no bit") {
   const Bits want = logits_of(load({.num_threads = 1}));
   CHECK(logits_of(load({.num_threads = 3, .pin_threads = true})) == want);
