@@ -6,8 +6,8 @@
 
 #include "benchmarks/attention.h"
 #include "benchmarks/harness.h"
-#include "benchmarks/linear.h"
-#include "lib/base/check.h"
+#include "benchmarks/peers/products.h"
+#include "lib/base/format.h"
 
 namespace dsv32::bench {
 namespace {
@@ -57,30 +57,13 @@ class Peer {
   std::string name_;
 };
 
-// One thread each: bench_peers.sh sets OMP_NUM_THREADS for oneDNN.
+// One thread: bench_peers.sh sets OMP_NUM_THREADS.
 Result against(Bench& bench, int rows) {
-  const std::int64_t hidden = bench.pick(7168, 512), width = bench.pick(2048, 256);
-  Peer up(rows, hidden, width), down(rows, width, hidden);
-  const LinearPool::Shape shapes[] = {{width, hidden}, {hidden, width}};
-  LinearPool ours(bench, bench.backend(1), shapes, rows, WeightFormat::fp8_pow2);
-  const Paired p = bench.compare(
-      [&] {
-        const double start = now();
-        up.next();
-        down.next();
-        return now() - start;
-      },
-      [&] {
-        const double start = now();
-        ours.next();
-        ours.next();
-        return now() - start;
-      });
-  const double operations = 4.0 * static_cast<double>(rows * hidden * width) * 2;
+  Products<Peer> products(bench, rows);
+  const Paired p = products.against(bench);
   return {.value = p.ratio,
-          .note = formatted("{} {:.0f} Gop/s, here {:.0f}; {}", up.name(),
-                            operations / 2 / p.time / 1e9, operations / 2 / p.reference / 1e9,
-                            p.text())};
+          .note = formatted("{} {:.0f} Gop/s, here {:.0f}; {}", products.peer().name(),
+                            products.gops(p.time), products.gops(p.reference), p.text())};
 }
 
 const Register registered([](std::vector<Row>& out) {

@@ -32,7 +32,8 @@ class Recording {
         vocab_(static_cast<std::size_t>(config_.vocab_size)),
         keys_(model.is_sparse() ? std::min(static_cast<std::size_t>(config_.index_topk), tokens)
                                 : 0),
-        experts_per_token_(static_cast<std::size_t>(config_.num_experts_per_tok)) {
+        experts_per_token_(static_cast<std::size_t>(config_.num_experts_per_tok)),
+        has_mtp_logits_(mtp) {
     if (logits) logits_.resize(tokens * vocab_);
     if (mtp) mtp_logits_.resize((tokens - 1) * vocab_);
     selection_.assign(layers_ * tokens * keys_, -1);
@@ -59,14 +60,15 @@ class Recording {
   std::vector<OutTensor> tensors() const {
     std::vector<OutTensor> result;
     const auto put = [&](const char* name, const char* dtype, std::vector<std::size_t> shape,
-                         std::span<const std::byte> data) {
-      if (!data.empty()) result.push_back({name, dtype, std::move(shape), data});
+                         std::span<const std::byte> data, bool even_empty = false) {
+      if (!data.empty() || even_empty) result.push_back({name, dtype, std::move(shape), data});
     };
     put("logits", "F32", {tokens_, vocab_}, std::as_bytes(std::span(logits_)));
     put("topk", "I32", {layers_, tokens_, keys_}, std::as_bytes(std::span(selection_)));
     put("experts", "I32", {moe_layers_, tokens_, experts_per_token_},
         std::as_bytes(std::span(experts_)));
-    put("mtp_logits", "F32", {tokens_ - 1, vocab_}, std::as_bytes(std::span(mtp_logits_)));
+    put("mtp_logits", "F32", {tokens_ - 1, vocab_}, std::as_bytes(std::span(mtp_logits_)),
+        has_mtp_logits_);
     return result;
   }
 
@@ -110,6 +112,7 @@ class Recording {
   std::size_t vocab_;
   std::size_t keys_;  // 0: dense
   std::size_t experts_per_token_;
+  bool has_mtp_logits_;  // even of one token, which has none
   std::vector<float> logits_;
   std::vector<float> mtp_logits_;
   std::vector<std::int32_t> selection_;
@@ -166,7 +169,7 @@ int run_trace(TraceCommand& command, const GlobalOptions& global) {
   Interrupt interrupt;
   dsv32::LoadOptions load = load_options(command.model);
   load.kv_cache_tokens = ids.size();
-  load.mtp = !command.out.empty() && ids.size() > 1 && has_mtp(dir);
+  load.mtp = !command.out.empty() && has_mtp(dir);
   const dsv32::Model model = load_model(dir, load, terminal, interrupt);
   check_layer(command, model);
 

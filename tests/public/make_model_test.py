@@ -9,17 +9,20 @@ import sys
 import time
 import unittest
 
-import cli_test
+import cli_program
 from checkpoint_files import matrix, numbers, raw_tensors
 
-CONFIG = pathlib.Path()
 SMALL = ("--layers", "3", "--dense-layers", "1", "--experts", "8", "--vocab", "512", "--index-topk", "16")
 
 
-class MakeModelTest(cli_test.Case):
+def config_file():
+    return cli_program.source / "examples" / "tiny_model" / "config.json"
+
+
+class MakeModelTest(cli_program.Case):
     def make(self, name, *options):
         out = self.folder / name
-        report = json.loads(self.ok("make-model", "-o", out, "--config", CONFIG, *SMALL, "--json", *options))
+        report = json.loads(self.ok("make-model", "-o", out, "--config", config_file(), *SMALL, "--json", *options))
         return out, report
 
     def logits(self, model, *options):
@@ -27,7 +30,7 @@ class MakeModelTest(cli_test.Case):
         ids, out = self.folder / "ids.json", self.folder / "logits.safetensors"
         ids.write_text(json.dumps([(37 * i + 11) % 512 for i in range(60)]))
         self.ok("trace", model, "--ids", ids, "-o", out, *options)
-        shape, values = cli_test.read_safetensors(out)["logits"]
+        shape, values = cli_program.read_safetensors(out)["logits"]
         self.assertEqual(shape, [60, 512])
         return values
 
@@ -74,7 +77,7 @@ class MakeModelTest(cli_test.Case):
         self.assertIn("model.layers.3.eh_proj.weight", raw_tensors(out))
 
     def test_dense_model(self):
-        config = json.loads(CONFIG.read_text())
+        config = json.loads(config_file().read_text())
         for key in ("index_n_heads", "index_head_dim", "index_topk"):
             config.pop(key)
         (self.folder / "v3.json").write_text(json.dumps({**config, "model_type": "deepseek_v3"}))
@@ -132,18 +135,18 @@ class MakeModelTest(cli_test.Case):
         self.fails(2, "make-model", "-o", out, "--config", self.folder / "absent.json")
         (self.folder / "broken.json").write_text("{")
         self.fails(2, "make-model", "-o", out, "--config", self.folder / "broken.json")
-        self.fails(2, "make-model", "-o", out, *SMALL, "--tokenizer", CONFIG.parent)  # 2,048 tokens
+        self.fails(2, "make-model", "-o", out, *SMALL, "--tokenizer", config_file().parent)  # 2,048 tokens
 
     def test_a_folder_that_is_in_use_is_left_alone(self):
         (self.folder / "mine.txt").write_text("mine")
-        message = self.fails(1, "make-model", "-o", self.folder, "--config", CONFIG, *SMALL)
+        message = self.fails(1, "make-model", "-o", self.folder, "--config", config_file(), *SMALL)
         self.assertIn("not empty", message)
         self.assertEqual([path.name for path in self.folder.iterdir()], ["mine.txt"])
 
     def test_ctrl_c_leaves_nothing(self):
         out = self.folder / "stopped"
         options = ("--layers", "2", "--dense-layers", "1", "--experts", "32", "--vocab", "8192")  # 2.4 GB
-        process = subprocess.Popen([cli_test.PROGRAM, "make-model", "-q", "-o", out, *options],
+        process = subprocess.Popen([cli_program.program, "make-model", "-q", "-o", out, *options],
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8")
         while process.poll() is None and not list(out.glob("*.safetensors")):
             time.sleep(0.01)
@@ -154,7 +157,7 @@ class MakeModelTest(cli_test.Case):
 
     def test_disk_too_small_is_said_before_writing(self):
         out = self.folder / "vast"
-        config = json.loads(CONFIG.read_text())
+        config = json.loads(config_file().read_text())
         config["hidden_size"] = config["intermediate_size"] = 1 << 20
         (self.folder / "vast.json").write_text(json.dumps(config))
         message = self.fails(1, "make-model", "-o", out, "--config", self.folder / "vast.json", "--layers", "1000",
@@ -164,12 +167,10 @@ class MakeModelTest(cli_test.Case):
 
     def test_with_tokenizer_it_speaks(self):
         out = self.folder / "speaks"
-        self.ok("make-model", "-o", out, "--config", CONFIG, "--layers", "2", "--tokenizer", CONFIG.parent)
+        self.ok("make-model", "-o", out, "--config", config_file(), "--layers", "2", "--tokenizer", config_file().parent)
         answer = json.loads(self.ok("generate", out, "Hello", "-n", "5", "--json", "--seed", "1"))
         self.assertIn("text", answer)
 
 
 if __name__ == "__main__":
-    cli_test.PROGRAM = sys.argv.pop(1)
-    CONFIG = pathlib.Path(sys.argv.pop(1)).resolve() / "examples" / "tiny_model" / "config.json"
-    unittest.main(verbosity=2)
+    cli_program.main()

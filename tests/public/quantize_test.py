@@ -3,15 +3,15 @@ import array
 import json
 import math
 import pathlib
+import shutil
 import re
 import struct
 import sys
 import unittest
 
-import cli_test
+import cli_program
 from checkpoint_files import integers, matrix, numbers, raw_tensors, write_checkpoint
 
-SOURCE = pathlib.Path()
 # No width is a multiple of 128; the columns of q_b, o, down and the experts' down are odd.
 ODD = {"hidden_size": 150, "q_lora_rank": 75, "num_attention_heads": 3, "v_head_dim": 13, "kv_lora_rank": 40,
        "qk_nope_head_dim": 10, "qk_rope_head_dim": 8, "moe_intermediate_size": 37, "intermediate_size": 301,
@@ -24,9 +24,9 @@ def squared_error(row, other):
     return sum((a - b) ** 2 for a, b in zip(row, other))
 
 
-class QuantizeTest(cli_test.Case):
+class QuantizeTest(cli_program.Case):
     def make(self, *options):
-        config = json.loads((SOURCE / "examples/tiny_model/config.json").read_text())
+        config = json.loads((cli_program.source / "examples/tiny_model/config.json").read_text())
         (self.folder / "odd.json").write_text(json.dumps({**config, **ODD}))
         model = self.folder / "source"
         self.ok("make-model", "-o", model, "--config", self.folder / "odd.json", "--mtp", *options)
@@ -42,7 +42,7 @@ class QuantizeTest(cli_test.Case):
         ids, out = self.folder / "ids.json", self.folder / "trace"
         ids.write_text(json.dumps([(37 * i + 11) % 96 for i in range(50)]))  # more than index_topk
         self.ok("trace", model, "--ids", ids, "-o", out, *options)
-        return cli_test.read_safetensors(out), out.read_bytes()
+        return cli_program.read_safetensors(out), out.read_bytes()
 
     def check_values(self, source, result, format, group):
         """Every number: the right range, the right scale, the nearest code, and nothing else changed."""
@@ -96,8 +96,8 @@ class QuantizeTest(cli_test.Case):
                 self.assertEqual(report["converted"], sum(bool(CONVERTED.search(name)) for name in source))
                 seen = json.loads(self.ok("inspect", out, "--json", "--verify", "all"))
                 self.assertEqual((seen["problems"], seen["bytes"]), ([], report["bytes"]))
-                cli_test.shutil.rmtree(out)
-            cli_test.shutil.rmtree(model)
+                shutil.rmtree(out)
+            shutil.rmtree(model)
 
     def test_runs_as_the_dequantised_model(self):
         """In exact numerics the model is that whose matrices are Python's codes times scales, in F32."""
@@ -209,14 +209,14 @@ class QuantizeTest(cli_test.Case):
             }
             for case, changes in bad.items():
                 write_checkpoint(self.folder / "bad", {**tensors, **changes}, config)
-                result = cli_test.run("inspect", self.folder / "bad")
+                result = cli_program.run("inspect", self.folder / "bad")
                 self.assertEqual(result.returncode, 3, (format, case))
                 self.assertIn("kv_b_proj" if case == "indexer" else name, result.stdout, (format, case))
                 self.fails(3, "generate", self.folder / "bad", "--ids", "[1, 2]")
             absent = {n: t for n, t in tensors.items() if n != name + "_scale"}
             write_checkpoint(self.folder / "bad", absent, config)
-            self.assertIn(name + "_scale", cli_test.run("inspect", self.folder / "bad").stdout)
-            cli_test.shutil.rmtree(out)
+            self.assertIn(name + "_scale", cli_program.run("inspect", self.folder / "bad").stdout)
+            shutil.rmtree(out)
 
     def test_config_must_fit_the_tensors(self):
         out, _ = self.quantize(self.make(), "int4", 64)
@@ -225,7 +225,7 @@ class QuantizeTest(cli_test.Case):
                         {"bits": 8}, {"group_size": 32}, {"bits": None}, {"rest": []}):
             block = {**config["quantization_config"], **changes}
             write_checkpoint(self.folder / "bad", tensors, {**config, "quantization_config": block})
-            self.assertIn(cli_test.run("inspect", self.folder / "bad").returncode, (3, 5), changes)
+            self.assertIn(cli_program.run("inspect", self.folder / "bad").returncode, (3, 5), changes)
 
     def test_fused_experts_come_apart(self):
         """transformers' names: [experts, gate rows then up rows, columns] gives the same as one tensor an expert."""
@@ -283,10 +283,10 @@ class QuantizeTest(cli_test.Case):
         self.fails(2, "quantize", again, "-o", out, "--no-eval")
 
 
-class QualityTest(cli_test.Case):
+class QualityTest(cli_program.Case):
     def test_loss_is_printed_and_agrees_with_the_logits(self):
         """The KL and the agreement that the program prints, computed again from two traces."""
-        model = cli_test.tiny_model()
+        model = cli_program.tiny_model()
         if not (model / "tokenizer.json").exists():
             self.skipTest(f"no model in {model}")
         ids = json.loads(self.ok("tokenize", model, "--special", "What is the phone number of Ida? " * 12))
@@ -298,7 +298,7 @@ class QualityTest(cli_test.Case):
         rows = []
         for folder in (model, out):
             self.ok("trace", folder, "--ids", self.folder / "ids.json", "-o", self.folder / "t")
-            (n, vocab), values = cli_test.read_safetensors(self.folder / "t")["logits"]
+            (n, vocab), values = cli_program.read_safetensors(self.folder / "t")["logits"]
             rows.append([values[i * vocab:(i + 1) * vocab] for i in range(n)])
         total = agreed = 0
         for p, q in zip(*rows):
@@ -310,7 +310,7 @@ class QualityTest(cli_test.Case):
         self.assertAlmostEqual(report["top1_agreement"], agreed / len(ids), delta=1e-9)
 
     def test_default_text_and_answers(self):
-        model = cli_test.tiny_model()
+        model = cli_program.tiny_model()
         if not (model / "tokenizer.json").exists():
             self.skipTest(f"no model in {model}")
         for format, most, least in (("int8", 0.05, 90), ("int4", 0.2, 75)):  # docs/formats.md has the figures
@@ -324,7 +324,4 @@ class QualityTest(cli_test.Case):
 
 
 if __name__ == "__main__":
-    cli_test.PROGRAM = sys.argv.pop(1)
-    SOURCE = pathlib.Path(sys.argv.pop(1)).resolve()
-    cli_test.SOURCE = SOURCE
-    unittest.main(verbosity=2)
+    cli_program.main()

@@ -10,15 +10,12 @@
 
 #include "lib/weights/safetensors.h"
 #include "tests/support/catch.h"
+#include "tests/support/sanitized.h"
 
 namespace dsv32::test {
 namespace {
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr std::size_t kFactor = 8;  // frames are larger
-#else
-constexpr std::size_t kFactor = 1;
-#endif
+constexpr std::size_t kFactor = kSanitized ? 8 : 1;  // frames are larger
 
 // Runs `work` on a stack of so many KiB, where overflowing is a crash.
 void on_stack(std::size_t kib, const std::function<void()>& work) {

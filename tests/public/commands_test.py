@@ -1,72 +1,16 @@
-"""Drives the program dsv32 as a person or a script does. usage: cli_test.py PROGRAM SOURCE_DIR
+"""The commands of dsv32, one by one. usage: commands_test.py PROGRAM SOURCE_DIR
 
 The model is examples/tiny_model, or the folder that DSV32_CLI_TEST_MODEL names.
 """
-import array
 import json
 import os
-import pathlib
-import pty
-import select
 import shutil
-import signal
-import struct
 import subprocess
-import sys
-import tempfile
-import time
-import unittest
-import zlib
 
-PROGRAM = ""
-SOURCE = pathlib.Path()
-MODELS = pathlib.Path()  # made of links, gone at the end
+import cli_program
+from cli_program import Case, clean_environment, golden, read_png, read_safetensors, run, tiny_model
+
 ESC = "\x1b"
-
-
-def clean_environment(**changes):
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("DSV32_", "HF_"))}
-    environment.pop("NO_COLOR", None)
-    environment.update({"LC_ALL": "C.UTF-8", **changes})
-    return environment
-
-
-def run(*arguments, stdin="", **environment):
-    return subprocess.run([PROGRAM, *map(str, arguments)], input=stdin, capture_output=True,
-                          encoding="utf-8", env=clean_environment(**environment), timeout=300)
-
-
-def golden(name="fp8"):
-    """The folder of a tiny checkpoint, without the answers that lie beside it."""
-    folder = MODELS / name
-    if not folder.exists():
-        folder.mkdir()
-        for file in ("config.json", "model.safetensors"):
-            (folder / file).symlink_to(SOURCE / "tests" / "golden" / "model" / name / file)
-    return folder
-
-
-def tiny_model():
-    return pathlib.Path(os.environ.get("DSV32_CLI_TEST_MODEL", SOURCE / "examples" / "tiny_model"))
-
-
-class Case(unittest.TestCase):
-    def setUp(self):
-        self.folder = pathlib.Path(tempfile.mkdtemp())
-        self.addCleanup(shutil.rmtree, self.folder)
-
-    def ok(self, *arguments, **options):
-        result = run(*arguments, **options)
-        self.assertEqual(result.returncode, 0, result.stderr)
-        return result.stdout
-
-    def fails(self, code, *arguments, **options):
-        result = run(*arguments, **options)
-        self.assertEqual(result.returncode, code, result.stdout + result.stderr)
-        self.assertEqual(result.stdout, "")
-        self.assertTrue(result.stderr.startswith("dsv32: error: "), result.stderr)
-        self.assertEqual(result.stderr.count("\n"), 1, result.stderr)
-        return result.stderr
 
 
 class UsageTest(Case):
@@ -115,7 +59,7 @@ class UsageTest(Case):
         if not os.path.exists("/dev/full"):
             self.skipTest("no /dev/full")
         with open("/dev/full", "w", encoding="utf-8") as full:
-            result = subprocess.run([PROGRAM, "info"], stdout=full, stderr=subprocess.PIPE,
+            result = subprocess.run([cli_program.program, "info"], stdout=full, stderr=subprocess.PIPE,
                                     env=clean_environment(), timeout=60)
         self.assertEqual(result.returncode, 1)
 
@@ -187,38 +131,6 @@ class InspectTest(Case):
         self.assertTrue(json.loads(result.stdout)["problems"])
 
 
-def read_safetensors(path):
-    data = path.read_bytes()
-    (length,) = struct.unpack("<Q", data[:8])
-    header = json.loads(data[8:8 + length])
-    tensors = {}
-    for name, entry in header.items():
-        begin, end = entry["data_offsets"]
-        values = array.array({"F32": "f", "I32": "i"}[entry["dtype"]])
-        values.frombytes(data[8 + length + begin:8 + length + end])
-        tensors[name] = (entry["shape"], values)
-    return tensors
-
-
-def read_png(path):
-    """Width, height, rows of bytes. Fails if a checksum is wrong."""
-    data = path.read_bytes()
-    assert data[:8] == b"\x89PNG\r\n\x1a\n"
-    at, chunks = 8, {}
-    while at < len(data):
-        (size,) = struct.unpack(">I", data[at:at + 4])
-        kind, body = data[at + 4:at + 8], data[at + 8:at + 8 + size]
-        (crc,) = struct.unpack(">I", data[at + 8 + size:at + 12 + size])
-        assert crc == zlib.crc32(kind + body), kind
-        chunks[kind] = body
-        at += 12 + size
-    assert kind == b"IEND"
-    width, height = struct.unpack(">II", chunks[b"IHDR"][:8])
-    raw = zlib.decompress(chunks[b"IDAT"])
-    assert len(raw) == height * (width + 1)
-    return width, height, [raw[y * (width + 1) + 1:(y + 1) * (width + 1)] for y in range(height)]
-
-
 class TraceTest(Case):
     TOKENS = 70
 
@@ -254,6 +166,13 @@ class TraceTest(Case):
             self.assertEqual(len(chosen), min(k, query + 1))
             self.assertLessEqual(chosen[-1], query)
         self.assertGreaterEqual(min(tensors["experts"][1]), 0)
+
+    def test_one_token_has_no_mtp_logits_but_their_shape(self):
+        self.ids_file.write_text(json.dumps(self.ids[:1]))
+        tensors = read_safetensors(self.trace("one"))
+        vocab = self.config["vocab_size"]
+        self.assertEqual(tensors["logits"][0], [1, vocab])
+        self.assertEqual((tensors["mtp_logits"][0], len(tensors["mtp_logits"][1])), ([0, vocab], 0))
 
     def test_chunks_and_threads_change_no_bit(self):
         info = json.loads(self.ok("info", "--json"))
@@ -402,190 +321,5 @@ class TextTest(Case):
             self.fails(2, "chat", self.model, "--tools", tools, stdin="hi\n")
 
 
-class ToolTest(Case):
-    """With the bundled model's own question that needs a tool (demo.json)."""
-
-    def setUp(self):
-        super().setUp()
-        demo = tiny_model() / "demo.json"
-        if not demo.exists():
-            self.skipTest(f"no {demo}")
-        self.demo = json.loads(demo.read_text(encoding="utf-8"))["tool"]
-        bundled = json.loads((SOURCE / "examples" / "tools" / "tools.json").read_text())
-        self.entries = [next(e for e in bundled if e["function"]["name"] == name)
-                        for name in self.demo["tools"]]
-        self.system = self.demo.get("system", "You are a helpful assistant.")
-
-    def options(self, command=None, timeout=2):
-        """Every tool runs `command` instead of its own."""
-        for entry in self.entries:
-            own = str(SOURCE / "examples" / "tools" / entry["command"][0])
-            entry.update(command=command or [own], timeout_s=timeout)
-        tools = self.folder / "tools.json"
-        tools.write_text(json.dumps(self.entries))
-        return ("chat", tiny_model(), "--tools", tools, "--system", self.system, "--greedy",
-                "-n", "400")
-
-    def first_result(self, command):
-        result = run(*self.options(command), "--json", "--max-tool-rounds", "1",
-                     stdin=self.demo["question"] + "\n")
-        self.assertEqual(result.returncode, 1, result.stderr)  # one round cannot be enough
-        return json.loads(result.stdout)["turns"][0]["rounds"][0]["tool_calls"][0]
-
-    def test_call_result_answer(self):
-        out = json.loads(self.ok(*self.options(), "--json", stdin=self.demo["question"] + "\n"))
-        first, second = out["turns"][0]["rounds"]
-        calls = [{"name": c["name"], "arguments": c["arguments"]} for c in first["tool_calls"]]
-        self.assertEqual(calls, self.demo["calls"])
-        self.assertTrue(first["reasoning"])
-        for word in self.demo["expect"]:
-            self.assertIn(word, first["tool_calls"][0]["result"])
-            self.assertIn(word, second["content"])
-        shown = self.ok(*self.options(), stdin=self.demo["question"] + "\n")
-        self.assertIn('tool call: {"name":', shown)
-        self.assertIn("tool result: ", shown)
-        self.assertNotIn("DSML", shown)
-
-    def test_arguments_arrive_on_stdin(self):
-        call = self.first_result(["cat"])
-        self.assertEqual(json.loads(call["result"]), self.demo["calls"][0]["arguments"])
-
-    def test_tools_that_misbehave(self):
-        for command, word in (([str(self.folder / "absent")], "cannot run"),
-                              (["false"], "exit status 1"),
-                              (["sh", "-c", "kill -9 $$"], "signal 9"),
-                              (["yes"], "64 KiB"),
-                              (["sleep", "100"], "in time"),
-                              (["sh", "-c", "exec >&-; sleep 100"], "in time"),
-                              (["sh", "-c", "sleep 100 & echo x"], "in time")):
-            started = time.monotonic()
-            call = self.first_result(command)
-            self.assertFalse(call["ok"], command)
-            self.assertIn(word, json.loads(call["result"])["error"])
-            self.assertLess(time.monotonic() - started, 60)
-
-    def test_tool_that_reads_nothing_and_prints_bytes(self):
-        call = self.first_result(["printf", r"\377\033[31m"])
-        self.assertTrue(call["ok"])
-
-    def test_ctrl_c_kills_a_tool(self):
-        terminal = Terminal(*self.options(["sleep", "1000"], timeout=900), TERM="dumb")
-        terminal.wait_for("> ")
-        terminal.type(self.demo["question"] + "\n")
-        terminal.wait_for("tool call:")
-        terminal.type("\x03")
-        terminal.wait_for("(stopped; this exchange is forgotten)", seconds=20)
-        terminal.wait_for("> ")
-        terminal.type("/exit\n")
-        self.assertEqual(terminal.end(), 0)
-
-
-class Terminal:
-    """The program on a pseudo terminal."""
-
-    def __init__(self, *arguments, **environment):
-        self.pid, self.fd = pty.fork()
-        if self.pid == 0:
-            os.execve(PROGRAM, [PROGRAM, *map(str, arguments)], clean_environment(**environment))
-        self.text = ""
-
-    def wait_for(self, text, seconds=120):
-        end = time.monotonic() + seconds
-        while text not in self.text:
-            if time.monotonic() > end:
-                raise AssertionError(f"no {text!r} in {self.text!r}")
-            if not self.read():
-                raise AssertionError(f"ended without {text!r}: {self.text!r}")
-        seen, self.text = self.text.split(text, 1)
-        return seen
-
-    def read(self):
-        if not select.select([self.fd], [], [], 0.1)[0]:
-            return True
-        try:
-            data = os.read(self.fd, 4096)
-        except OSError:
-            return False
-        self.text += data.decode("utf-8", "replace")
-        return bool(data)
-
-    def type(self, text):
-        os.write(self.fd, text.encode())
-
-    def end(self, seconds=60):
-        end = time.monotonic() + seconds
-        while self.read():
-            if time.monotonic() > end:
-                os.kill(self.pid, signal.SIGKILL)
-                break
-        os.close(self.fd)
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-
-
-class ReplTest(Case):
-    def setUp(self):
-        super().setUp()
-        self.model = tiny_model()
-        if not (self.model / "tokenizer.json").exists():
-            self.skipTest(f"no model in {self.model}")
-
-    def open(self, *options, **environment):
-        terminal = Terminal("chat", self.model, "--greedy", *options,
-                            **{"TERM": "xterm", **environment})
-        terminal.wait_for("/help lists the commands")
-        terminal.wait_for("> ")
-        return terminal
-
-    def test_conversation_with_dim_thinking(self):
-        terminal = self.open()
-        terminal.type("Who are you?\n")
-        terminal.wait_for(ESC + "[2m")
-        terminal.wait_for(ESC + "[0m")
-        terminal.wait_for("> ")
-        terminal.type("/exit\n")
-        self.assertEqual(terminal.end(), 0)
-
-    def test_no_color_and_dumb_terminal(self):
-        for environment in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
-            terminal = self.open(**environment)
-            terminal.type("Who are you?\n")
-            seen = terminal.wait_for("(thinking)")
-            seen += terminal.wait_for("> ")
-            self.assertNotIn(ESC + "[2m", seen)
-            terminal.type("/exit\n")
-            self.assertEqual(terminal.end(), 0)
-
-    def test_ctrl_c_stops_the_answer_then_quits(self):
-        for term in ("xterm", "dumb"):
-            # So many tokens that the answer is still being written: no end token is allowed to win.
-            terminal = Terminal("chat", self.model, "--temp", "100", "--top-p", "1", "-n", "100k",
-                                "--ctx", "100k", "--seed", "3", TERM=term)
-            terminal.wait_for("> ")
-            terminal.type("Tell me a story\n")
-            terminal.wait_for("(thinking)" if term == "dumb" else ESC + "[2m")
-            terminal.type("\x03")
-            terminal.wait_for("(stopped; this exchange is forgotten)")
-            terminal.wait_for("> ")
-            terminal.type("\x03")
-            self.assertEqual(terminal.end(), 130)
-
-    def test_ctrl_c_twice_at_the_prompt_quits(self):
-        for term in ("xterm", "dumb"):
-            terminal = self.open(TERM=term)
-            terminal.type("\x03")
-            terminal.wait_for("to leave)")
-            terminal.type("\x03")
-            self.assertEqual(terminal.end(), 130)
-
-    def test_end_of_input_leaves(self):
-        terminal = self.open()
-        terminal.type("\x04")
-        self.assertEqual(terminal.end(), 0)
-
-
 if __name__ == "__main__":
-    PROGRAM = sys.argv.pop(1)
-    SOURCE = pathlib.Path(sys.argv.pop(1)).resolve()
-    with tempfile.TemporaryDirectory() as made:
-        MODELS = pathlib.Path(made)
-        unittest.main(verbosity=2)
+    cli_program.main()
