@@ -89,8 +89,7 @@ Model::Impl::Impl(const std::filesystem::path& dir, const LoadOptions& load)
       files(dir, load.access),
       config(files.config),
       forward_options(dsv32::forward_options(config, plan_options(load))),
-      owner_process(getpid()),
-      pages(static_cast<std::size_t>(forward_options.num_pages)) {
+      owner_process(getpid()) {
   progress(0.0);
   DSV32_CHECK(!load.require_sparse || config.index_topk > 0, unsupported,
               "require_sparse: a {} model has no indexer", config.model_type);
@@ -98,6 +97,7 @@ Model::Impl::Impl(const std::filesystem::path& dir, const LoadOptions& load)
               "mtp: the model has no MTP layer");
   const Plan plan = make_plan(config, files.shards, plan_options(load));
   DSV32_CHECK(plan.fits || load.allow_paging, out_of_memory, "{}", plan.reason);
+  pages = PagePool(static_cast<std::size_t>(forward_options.num_pages));
   weight_bytes = plan.weight_bytes;
   if (files.folder.has("tokenizer.json")) {
     tokenizer = Tokenizer::parse(read_text(files.folder, "tokenizer.json", kMaxTokenizerBytes));

@@ -50,7 +50,7 @@ class Model::Impl {
   mutable TicketLock lock;
   std::unique_ptr<Backend> backend;
   std::unique_ptr<Forward> forward;
-  PagePool pages;
+  PagePool pages{0};
 
  private:
   void progress(double fraction) const;

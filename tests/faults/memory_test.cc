@@ -9,16 +9,13 @@
 #include "dsv32/tool_call_parser.h"
 
 #include "lib/base/thread_pool.h"
-#include "tests/conformance/messages.h"
 #include "tests/faults/seams.h"
+#include "tests/model/sessions.h"
 #include "tests/support/catch.h"
 #include "tests/support/checkpoint_files.h"
 
 namespace dsv32::test {
 namespace {
-
-using Tokens = std::vector<TokenId>;
-using Bits = std::vector<float>;
 
 Model load(const std::string& name, int threads = 1) {
   LoadOptions options;
@@ -28,15 +25,6 @@ Model load(const std::string& name, int threads = 1) {
   options.mtp = name == "fp8";
   return Model::load(golden_model(name), options);
 }
-
-Tokens some_tokens(std::size_t n) {
-  conformance::Random random{11};
-  Tokens tokens;
-  for (std::size_t i = 0; i < n; ++i) tokens.push_back(static_cast<TokenId>(random.below(90)));
-  return tokens;
-}
-
-Bits copy(std::span<const float> row) { return {row.begin(), row.end()}; }
 
 // Runs `call` with its k-th allocation failing, for k = 0, step, 2 step and so on. Each time it
 // must throw bad_alloc or out_of_memory, or do without; then `check` looks at what is left.
@@ -63,8 +51,17 @@ void fail_each_allocation(long step, Call&& call, Check&& check) {
   CHECK(failures > 0);
 }
 
+TEST_CASE("a cache that does not fit is refused before memory is taken for it") {
+  LoadOptions options;
+  options.kv_cache_tokens = std::size_t{1} << 35;
+  const CountAllocations count;
+  check_error(ErrorCode::out_of_memory, "needs",
+              [&] { Model::load(golden_model("fp8"), options); });
+  CHECK(count.bytes() < 16u << 20);
+}
+
 TEST_CASE("RS-01 an allocation that fails in a step leaves the session as it was") {
-  const Tokens text = some_tokens(160);
+  const Tokens text = some_tokens(160, 11);
   const auto part = [&](std::size_t first, std::size_t count) {
     return std::span(text).subspan(first, count);
   };
@@ -119,7 +116,7 @@ TEST_CASE("RS-01 an allocation that fails in a step leaves the session as it was
 
 TEST_CASE("RS-01 an allocation that fails in generate, load, render, encode or parse") {
   const Model model = load("fp8");
-  const Tokens prompt = some_tokens(70);
+  const Tokens prompt = some_tokens(70, 11);
   GenerateOptions options;
   options.sampling = SamplingParams{.seed = 5};
   options.max_tokens = 4;
@@ -170,7 +167,7 @@ TEST_CASE("RS-01 an allocation that fails in generate, load, render, encode or p
 }
 
 TEST_CASE("SE-15 nothing is read before it is written") {
-  const Tokens text = some_tokens(200);
+  const Tokens text = some_tokens(200, 11);
   for (const char* name : {"fp8", "fp8-e8m0", "bf16", "v3-dense"}) {
     const auto run = [&] {
       const Model model = load(name, 2);

@@ -7,16 +7,14 @@
 #include "dsv32/model.h"
 #include "dsv32/session.h"
 
-#include "tests/conformance/messages.h"
 #include "tests/faults/seams.h"
+#include "tests/model/sessions.h"
 #include "tests/support/catch.h"
 #include "tests/support/checkpoint_files.h"
 
 namespace dsv32::test {
 namespace {
 
-using Tokens = std::vector<TokenId>;
-using Bits = std::vector<float>;
 using Which = FailAllocation::Which;
 
 Model load(const std::string& name, const std::string& kernels, std::size_t cache_tokens = 512,
@@ -29,15 +27,6 @@ Model load(const std::string& name, const std::string& kernels, std::size_t cach
   options.mtp = name == "fp8";
   return Model::load(golden_model(name), options);
 }
-
-Tokens some_tokens(std::size_t n) {
-  conformance::Random random{12};
-  Tokens tokens;
-  for (std::size_t i = 0; i < n; ++i) tokens.push_back(static_cast<TokenId>(random.below(90)));
-  return tokens;
-}
-
-Bits copy(std::span<const float> row) { return {row.begin(), row.end()}; }
 
 bool same(const SparseStats& x, const SparseStats& y) {
   return x.keys_visible == y.keys_visible && x.keys_scored == y.keys_scored &&
@@ -83,7 +72,7 @@ void check_step(const Model& model, Session& session, std::span<const TokenId> n
 }
 
 TEST_CASE("RS-01 any allocation of a step may fail, with every kernel set") {
-  const Tokens text = some_tokens(128);
+  const Tokens text = some_tokens(128, 12);
   const std::vector<std::string> kernel_sets = available_backends().front().kernel_sets;
   for (const std::string& kernels : kernel_sets) {
     if (kernels == "reference") continue;  // the oracle has vectors of its own
@@ -105,7 +94,7 @@ TEST_CASE("RS-01 any allocation of a step may fail, with every kernel set") {
 }
 
 TEST_CASE("RS-01 any allocation of an observed step may fail") {
-  const Tokens text = some_tokens(80);
+  const Tokens text = some_tokens(80, 12);
   const Model model = load("fp8", "");
   const auto want = [&] {
     Session fresh(model);
@@ -121,7 +110,7 @@ TEST_CASE("RS-01 any allocation of an observed step may fail") {
 TEST_CASE("what a step allocates does not grow with the context") {
   const Model model = load("fp8", "", 2048, 64);
   const std::size_t scratch = model.memory_usage().activation_bytes;
-  const Tokens text = some_tokens(2048);
+  const Tokens text = some_tokens(2048, 12);
   Session session(model);
   const auto append = [&](std::size_t count) {
     session.append(std::span(text).subspan(session.tokens().size(), count));

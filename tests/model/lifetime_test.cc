@@ -14,7 +14,7 @@
 
 #include "dsv32/chat.h"
 
-#include "tests/conformance/messages.h"
+#include "tests/model/sessions.h"
 #include "tests/support/catch.h"
 #include "tests/support/checkpoint_files.h"
 #include "tests/support/sanitized.h"
@@ -23,17 +23,6 @@ namespace dsv32::test {
 namespace {
 
 namespace fs = std::filesystem;
-using Tokens = std::vector<TokenId>;
-using Bits = std::vector<float>;
-
-Tokens some_tokens(std::size_t n, std::uint64_t seed) {
-  conformance::Random random{seed};
-  Tokens tokens;
-  for (std::size_t i = 0; i < n; ++i) tokens.push_back(static_cast<TokenId>(random.below(90)));
-  return tokens;
-}
-
-Bits copy(std::span<const float> row) { return {row.begin(), row.end()}; }
 
 GenerateOptions greedy(std::size_t max_tokens) {
   GenerateOptions options;

@@ -37,6 +37,14 @@ inline Tokens random_tokens(conformance::Random& random, const Model& model, std
   return tokens;
 }
 
+// Of every golden checkpoint's vocabulary, the same each time.
+inline Tokens some_tokens(std::size_t n, std::uint64_t seed) {
+  conformance::Random random{seed};
+  Tokens tokens;
+  for (std::size_t i = 0; i < n; ++i) tokens.push_back(static_cast<TokenId>(random.below(90)));
+  return tokens;
+}
+
 inline Bits copy(std::span<const float> logits) { return {logits.begin(), logits.end()}; }
 inline bool equal(const Bits& x, std::span<const float> y) {
   return x.size() == y.size() && std::memcmp(x.data(), y.data(), x.size() * sizeof(float)) == 0;
