@@ -72,7 +72,7 @@ class DSV32_API Model {
   SamplingParams default_sampling() const;  // generation_config.json, or SamplingParams{}
   MemoryUsage memory_usage() const noexcept;
   std::size_t free_cache_tokens() const noexcept;  // 0 in a child of fork()
-  bool is_sparse() const noexcept;  // has an indexer
+  bool is_sparse() const noexcept;                 // has an indexer
   std::string_view kernel_set() const noexcept;
 
  private:
