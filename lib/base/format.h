@@ -30,9 +30,11 @@ std::string formatted(fmt::format_string<Values...> text, Values&&... values) {
 template <class Range>
 std::string joined(const Range& values, std::string_view separator) {
   std::string out;
+  std::string_view before;
   for (const auto& value : values) {
-    if (!out.empty()) out += separator;
+    out += before;
     out += formatted("{}", value);
+    before = separator;
   }
   return out;
 }

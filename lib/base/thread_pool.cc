@@ -91,20 +91,23 @@ int usable_cores() {
   return static_cast<int>(std::clamp(cgroup_cpus(), 1.0, cores));
 }
 
+int pool_size(const BackendOptions& options) {
+  DSV32_CHECK(options.num_threads >= 0 && options.num_threads <= kMaxThreads, invalid_argument,
+              "num_threads is {}, not in 0..{}", options.num_threads, kMaxThreads);
+  if (options.executor) return std::clamp(options.executor->concurrency(), 1, kMaxThreads);
+  return options.num_threads > 0 ? options.num_threads : std::min(usable_cores(), kMaxThreads);
+}
+
 class ThreadPool::Impl {
  public:
   explicit Impl(const BackendOptions& options)
-      : executor_(options.executor), spin_(std::max(options.spin_us, 0)), owner_(getpid()) {
-    DSV32_CHECK(options.num_threads >= 0 && options.num_threads <= kMaxThreads, invalid_argument,
-                "num_threads is {}, not in 0..{}", options.num_threads, kMaxThreads);
-    if (executor_) {
-      size_ = std::clamp(executor_->concurrency(), 1, kMaxThreads);
-      shares_ = std::vector<Share>(static_cast<std::size_t>(size_));
-      return;
-    }
-    size_ = options.num_threads > 0 ? options.num_threads : std::min(usable_cores(), kMaxThreads);
+      : shares_(static_cast<std::size_t>(pool_size(options))),
+        executor_(options.executor),
+        spin_(std::max(options.spin_us, 0)),
+        owner_(getpid()),
+        size_(static_cast<int>(shares_.size())) {
+    if (executor_) return;
     const std::vector<int> cpus = affinity();
-    shares_ = std::vector<Share>(static_cast<std::size_t>(size_));
     may_move_ = !options.pin_threads && static_cast<std::size_t>(size_) <= cpus.size();
     const SignalBlock block;
     workers_ = std::make_unique<std::vector<Worker>>(static_cast<std::size_t>(size_ - 1));
@@ -266,7 +269,8 @@ class ThreadPool::Impl {
 
   void work_on(int whose, int worker) noexcept {
     const std::int64_t end = first_of(whose + 1), chunk = chunk_;
-    for (;;) {
+    // Many workers look into a share that is done: reading leaves its line where it is.
+    while (share(whose).load(std::memory_order_relaxed) < end) {
       const std::int64_t first = share(whose).fetch_add(chunk, std::memory_order_relaxed);
       if (first >= end) return;
       const std::int64_t last = std::min(first + chunk, end);
@@ -300,7 +304,7 @@ class ThreadPool::Impl {
   std::shared_ptr<Executor> executor_;
   std::chrono::microseconds spin_;
   pid_t owner_;
-  int size_ = 1;
+  int size_;
   bool may_move_ = false;  // whether there is a core for each worker, and none is pinned
   std::unique_ptr<std::vector<Worker>> workers_ = std::make_unique<std::vector<Worker>>();
 };

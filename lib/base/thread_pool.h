@@ -43,6 +43,9 @@ class ThreadPool {
   std::unique_ptr<Impl> impl_;
 };
 
+// Workers of such a pool, if the system refuses none; throws as its constructor.
+int pool_size(const BackendOptions& options);
+
 // Cores in this process's affinity mask, capped by the cgroup's quota; at least 1.
 int usable_cores();
 

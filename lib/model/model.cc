@@ -10,6 +10,7 @@
 
 #include "lib/base/check.h"
 #include "lib/base/json.h"
+#include "lib/base/thread_pool.h"
 #include "lib/model/model_impl.h"
 #include "lib/model/plan.h"
 #include "lib/text/markers.h"
@@ -21,16 +22,15 @@ namespace {
 constexpr std::size_t kMaxSmallFile = 1u << 20;
 
 PlanOptions plan_options(const LoadOptions& o) {
-  return {
-      .device = o.backend.device,
-      .numerics = o.numerics,
-      .kv_format = o.kv_format,
-      .indexer_keys = o.indexer_keys,
-      .access = o.access,
-      .kv_cache_tokens = o.kv_cache_tokens,
-      .max_batch_tokens = o.max_batch_tokens,
-      .num_threads = o.backend.executor ? o.backend.executor->concurrency() : o.backend.num_threads,
-      .mtp = o.mtp};
+  return {.device = o.backend.device,
+          .numerics = o.numerics,
+          .kv_format = o.kv_format,
+          .indexer_keys = o.indexer_keys,
+          .access = o.access,
+          .kv_cache_tokens = o.kv_cache_tokens,
+          .max_batch_tokens = o.max_batch_tokens,
+          .num_threads = pool_size(o.backend),
+          .mtp = o.mtp};
 }
 
 constexpr const char* kGeneration = "generation_config.json";

@@ -55,7 +55,7 @@ ForwardOptions forward_options(const ModelConfig& config, const PlanOptions& opt
 
 Plan make_plan(const ModelConfig& config, const Shards& shards, const PlanOptions& options) {
   const ForwardOptions forward = forward_options(config, options);
-  const int threads = options.num_threads > 0 ? options.num_threads : usable_cores();
+  const int threads = pool_size({.num_threads = options.num_threads});
   Plan plan;
   plan.weight_bytes = weight_bytes(config, shards, forward.buffers.mtp);
   plan.kv_cache_bytes = cache_bytes(config, options.numerics, options.kv_format,

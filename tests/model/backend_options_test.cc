@@ -101,16 +101,24 @@ TEST_CASE("an executor runs a model's parts, with the same bits") {
 
 TEST_CASE("a plan counts the scratch of an executor's parts") {
   class Wide final : public Executor {
-    int concurrency() const noexcept override { return 700; }
+    int concurrency() const noexcept override { return 5000; }  // of which a pool takes 1,024
     void run(int, const std::function<void(int)>&) override {}
   };
   constexpr std::size_t kTooMany = std::size_t{1} << 35;
   const Plan plan =
-      Checkpoint::open(golden("fp8")).plan({.kv_cache_tokens = kTooMany, .num_threads = 700});
+      Checkpoint::open(golden("fp8")).plan({.kv_cache_tokens = kTooMany, .num_threads = 1024});
   check_error(ErrorCode::out_of_memory, "activations " + std::to_string(plan.activation_bytes), [] {
     Model::load(golden("fp8"),
                 {.backend = {.executor = std::make_shared<Wide>()}, .kv_cache_tokens = kTooMany});
   });
+}
+
+TEST_CASE("a plan for a number of threads that no pool has is refused") {
+  const Checkpoint checkpoint = Checkpoint::open(golden("fp8"));
+  for (const int threads : {-1, 1025}) {
+    check_error(ErrorCode::invalid_argument, "num_threads is " + std::to_string(threads),
+                [&] { static_cast<void>(checkpoint.plan({.num_threads = threads})); });
+  }
 }
 
 TEST_CASE("pinned workers and long spins change no bit") {

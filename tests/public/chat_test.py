@@ -7,7 +7,7 @@ import signal
 import time
 
 import cli_program
-from cli_program import Case, clean_environment, run, tiny_model
+from cli_program import Case, ModelCase, clean_environment, run, tiny_model
 
 ESC = "\x1b"
 
@@ -132,13 +132,7 @@ class Terminal:
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
 
-class ReplTest(Case):
-    def setUp(self):
-        super().setUp()
-        self.model = tiny_model()
-        if not (self.model / "tokenizer.json").exists():
-            self.skipTest(f"no model in {self.model}")
-
+class ReplTest(ModelCase):
     def open(self, *options, **environment):
         terminal = Terminal("chat", self.model, "--greedy", *options,
                             **{"TERM": "xterm", **environment})

@@ -61,6 +61,16 @@ class Case(unittest.TestCase):
         return result.stderr
 
 
+class ModelCase(Case):
+    """With a model that has a tokenizer."""
+
+    def setUp(self):
+        super().setUp()
+        self.model = tiny_model()
+        if not (self.model / "tokenizer.json").exists():
+            self.skipTest(f"no model in {self.model}")
+
+
 def read_safetensors(path):
     data = path.read_bytes()
     (length,) = struct.unpack("<Q", data[:8])

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 
 import cli_program
-from cli_program import Case, clean_environment, golden, read_png, read_safetensors, run, tiny_model
+from cli_program import Case, ModelCase, clean_environment, golden, read_png, read_safetensors, run, tiny_model
 
 ESC = "\x1b"
 
@@ -233,15 +233,7 @@ class TraceTest(Case):
         self.assertEqual(list(self.folder.glob("none*")), [])
 
 
-class TextTest(Case):
-    """With a model that has a tokenizer."""
-
-    def setUp(self):
-        super().setUp()
-        self.model = tiny_model()
-        if not (self.model / "tokenizer.json").exists():
-            self.skipTest(f"no model in {self.model}")
-
+class TextTest(ModelCase):
     def test_tokenize_round_trip(self):
         for text in ("Hello, world!", "Gr\u00fc\u00dfe \u4e16\u754c 123\n", "<\uff5cUser\uff5c>hi"):
             ids = self.ok("tokenize", self.model, stdin=text)

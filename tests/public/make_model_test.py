@@ -1,13 +1,10 @@
 """`dsv32 make-model`: what it writes, read back. usage: make_model_test.py PROGRAM SOURCE_DIR"""
 import json
 import math
-import pathlib
 import signal
 import statistics
 import subprocess
-import sys
 import time
-import unittest
 
 import cli_program
 from checkpoint_files import matrix, numbers, raw_tensors

@@ -2,12 +2,9 @@
 import array
 import json
 import math
-import pathlib
-import shutil
 import re
+import shutil
 import struct
-import sys
-import unittest
 
 import cli_program
 from checkpoint_files import integers, matrix, numbers, raw_tensors, write_checkpoint

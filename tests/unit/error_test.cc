@@ -2,6 +2,7 @@
 #include "dsv32/error.h"
 
 #include <string>
+#include <vector>
 
 #include "lib/base/check.h"
 #include "lib/base/file.h"
@@ -35,6 +36,13 @@ TEST_CASE("a missing file far down in the folders is named") {
     const Folder folder("/");
     File(folder, "no/" + std::string(200, 'd') + "/" + name, FileAccess::mmap);
   });
+}
+
+TEST_CASE("joined separates all values, empty ones too") {
+  CHECK(joined(std::vector<int>{}, ", ").empty());
+  CHECK(joined(std::vector<int>{7}, ", ") == "7");
+  CHECK(joined(std::vector<int>{1, -2, 3}, ", ") == "1, -2, 3");
+  CHECK(joined(std::vector<std::string>{"", "a", ""}, "+") == "+a+");
 }
 
 }  // namespace
