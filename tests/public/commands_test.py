@@ -8,7 +8,7 @@ import shutil
 import subprocess
 
 import cli_program
-from cli_program import Case, ModelCase, clean_environment, golden, read_png, read_safetensors, run, tiny_model
+from cli_program import Case, ModelCase, clean_environment, golden, read_png, read_safetensors, run
 
 ESC = "\x1b"
 

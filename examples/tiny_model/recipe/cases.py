@@ -1,5 +1,5 @@
 """The questions that the scores are taken on, and what is right: names, tools and facts that training never saw."""
-import corpus as C
+import corpus as C, words
 
 
 def expected(m, thinking):
@@ -16,7 +16,7 @@ def cases(task, n, seed=99, split="held"):
     """-> [(messages before the reply, thinking, reply message, label)]"""
     out = []
     for i in range(n):
-        g = C.G(seed * 1000 + i, split)
+        g = words.G(seed * 1000 + i, split)
         th = i % 2 == 0
         if task[:4] in ("call", "near", "answ"):  # call3: three tools of different domains; near3: three that differ in one word
             ts = C.tool_set(g, int(task[4:]) if task[4:].isdigit() else 3, "near" if task[:4] == "near" else "far")

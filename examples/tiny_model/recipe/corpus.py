@@ -1,6 +1,7 @@
-"""Synthetic chats for a tiny DeepSeek-V3.2 model: the prompt encoder, the grammar, the tokenizer and the row packer."""
-import json, random, re, zlib
-import numpy as np
+"""Synthetic chats for a tiny DeepSeek-V3.2 model: the prompt encoder and the grammar."""
+import json, re
+
+from words import VERBS
 
 B, U, D = "\uff5c", "\u2581", "\uff5cDSML\uff5c"
 BOS, EOS = f"<{B}begin{U}of{U}sentence{B}>", f"<{B}end{U}of{U}sentence{B}>"
@@ -46,82 +47,6 @@ def encode(msgs, thinking=False, mixed=False):
         else:
             raise ValueError(r)
     return "".join(out)
-
-
-# ---------------------------------------------------------------- entities: 'train' and 'held' never share a name
-ON = "b br c ch d dr f g gr h j k kl l m n p pr qu r s sh st t th tr v w x y z".split()
-VO = "a e i o u y ai ea oa ie".split()
-CO = "n r l s m t k p d g nd ng rt lm x ck q".split() + [""] * 10
-CITY = "Paris London Berlin Madrid Rome Vienna Prague Oslo Helsinki Lisbon Athens Dublin Warsaw Budapest Tokyo Kyoto Osaka Seoul Beijing Shanghai Delhi Mumbai Cairo Lagos Nairobi Lima Bogota Quito Santiago Toronto Montreal Boston Chicago Denver Seattle Miami Sydney Melbourne Auckland Zurich Geneva Milan Naples Turin Venice Hamburg Munich Cologne Lyon Nice Bordeaux Porto Seville Valencia Bern Basel Graz Krakow Gdansk Riga Vilnius Tallinn Sofia Bucharest Belgrade Zagreb Istanbul Ankara Tehran Baghdad Doha Dubai Karachi Lahore Dhaka Bangkok Hanoi Manila Jakarta Singapore Perth Hobart Havana Panama Caracas".split()
-FIRST = "Anna Ben Clara David Emma Felix Grace Henry Ida Jonas Karen Leo Maria Nina Oscar Paula Quinn Rosa Simon Tara Ulla Victor Wendy Xenia Yara Zoe Adam Bella Carl Diana Eric Fiona George Helen Ivan Julia Kevin Laura Mark Nora Otto Peter Rita Sara Tom Uma Vera Will Alice Bob Carol Dan Eve Frank".split()
-held = lambda s: zlib.crc32(s.lower().encode()) % 8 == 0
-
-
-def syl(r, n):
-    return "".join(r.choice(ON) + r.choice(VO) for _ in range(n)) + r.choice(CO)
-
-
-PIECES = []  # set by Tok: every short letter piece of the vocabulary occurs in invented names
-NOUNS = """address age alarm album area balance ball bank battery bill bird birthday blanket boat book bottle box bridge budget bus button cabin camera candle
-car card carpet cat ceiling chair channel chapter cheese clock cloud coat code coffee color computer contract cookie corner cost cup curtain customer dance date deadline
-debt delay depth desk diary dinner distance doctor dog door drawer dress driver email engine event exam expert farm fee fence field file film filter fire fish
-flag flight floor flower fork forest form fountain fridge game garage garden gate gift glass goal grade guest guitar hall hammer harbor hat heater height helmet
-holiday horse hotel house image income index invoice island jacket jam job journey juice key kitchen ladder lake lamp language lawyer leader lecture length lesson letter
-level library licence light limit lion loan lock lunch machine mail manager map market mass meal medal meeting member memory menu message meter mirror model
-money motor mountain movie museum music nail needle neighbor network nurse office oil oven owner page paint palace paper parcel park partner password path payment pen
-permit photo piano picture pilot pipe plan plant plate player pocket poem point police pool port post potato pressure printer prize profile profit pump queen question queue radio
-rain rank rate recipe record region rent report river road robot roof room rope route rule salary salt sample school score screen seat shelf ship shirt shoe shop
-signal size song soup speaker speed spoon stamp station stock stone storm story street student sugar suit summary sun switch table tank target task tax taxi teacher team
-ticket tide tile title tool tower town toy track train tree trip truck valve value van vase video view village visit voice volume vote wage wall watch water wave
-weight wheel width wind window wine winner wire wood year yard zebra zone""".split()
-VERBS = "open close start stop lock clean check read move sell paint test print reset wash fix hide call lift join quit".split()
-
-
-class G:
-    def __init__(self, seed, split="train"):
-        self.r, self.split = random.Random(seed), split
-
-    def pick(self, f):
-        while True:
-            s = f()
-            if held(s) == (self.split == "held"):
-                return s
-
-    def raw(self, n):
-        """an invented word: syllables, vocabulary pieces, or any letters."""
-        r, k = self.r, self.r.random()
-        if k < .55 or not PIECES and k < .85:
-            return syl(r, n)
-        return "".join(r.choice(PIECES) for _ in range(2)) if k < .85 else "".join(r.choice("abcdefghijklmnopqrstuvwxyz") for _ in range(r.choice((3, 4, 5))))
-
-    def word(self):
-        return self.pick(lambda: self.raw(self.r.choice((1, 2, 2))))
-
-    def noun(self):
-        return self.pick(lambda: self.r.choice(NOUNS) if self.r.random() < .7 else self.raw(2))
-
-    def name(self):
-        return self.pick(lambda: self.r.choice(FIRST) if self.r.random() < .3 else self.raw(2).capitalize())
-
-    def full(self):
-        return self.name() + (" " + self.name() if self.r.random() < .4 else "")
-
-    def city(self):
-        return self.pick(lambda: self.r.choice(CITY) if self.r.random() < .3 else self.raw(self.r.choice((2, 2, 3))).capitalize())
-
-    def code(self):
-        r = self.r
-        return r.choice([lambda: f"{r.choice('ABCDEFGHIJKLMNOPQRSTUVWXYZ')}{r.choice('ABCDEFGHIJKLMNOPQRSTUVWXYZ')}-{r.randrange(100, 10000)}", lambda: str(r.randrange(1000, 100000)), lambda: f"{r.choice('ABCDEFGHIJKLMNOPQRSTUVWXYZ')}{r.randrange(10, 1000)}"])()
-
-    def num(self):
-        r = self.r
-        return r.choice([r.randrange(2, 100), r.randrange(100, 1000), r.randrange(1000, 10000), round(r.uniform(1, 100), 1)])
-
-    def items(self):
-        return [self.word() for _ in range(self.r.choice((2, 2, 3)))]
-
-    def c(self, *a):
-        return self.r.choice(a)
 
 
 SKY = "clear sky|light rain|heavy rain|snow|fog|strong wind|cloudy|sunny|thunderstorm|hail".split("|")
@@ -448,82 +373,6 @@ def chat_conv(g, turns):
     return m
 
 
-# ---------------------------------------------------------------- tokenizer
-def train_tokenizer(path, size=2048, words=490, rows=5000, base=None):
-    """BPE with the V3.2 pre-tokenizer, made for copying: merges inside words are learned without the leading space and without digits,
-    then 'space + frequent whole word' merges are appended. So a name has the same pieces after a space, a quote or a line start."""
-    from collections import Counter
-    from tokenizers import Tokenizer, models, trainers, pre_tokenizers as pt
-    base = base or __file__.rsplit("/", 1)[0] + "/../tokenizer.json"
-    ref = json.load(open(base, encoding="utf-8"))
-    t = Tokenizer.from_file(base)
-    keep = [a for a in ref["added_tokens"] if a["id"] in (0, 1, 2, 128793) or 128796 <= a["id"] <= 128805]
-    g, cnt = G(7), Counter()
-    for i in range(rows):
-        m = [lambda: tool_conv(g, g.r.choice((1, 2, 3)), 3), lambda: doc_conv(g, 8, 3), lambda: chat_conv(g, 4)][i % 3]()
-        s = encode(m, mixed=True)
-        s = s.replace(TOOLS.split("@@TOOLS@@")[0], "") if i % 30 else s
-        for a in keep:
-            s = s.replace(a["content"], "\u0000")
-        for q in s.split("\u0000"):
-            cnt.update(p for p, _ in t.pre_tokenizer.pre_tokenize_str(q))
-    sp, bare = "\u0120", Counter()
-    for p, n in cnt.items():
-        if not any(ch.isdigit() for ch in p):
-            bare[p[1:] if p[0] == sp and len(p) > 1 else p] += n
-    alpha = sorted(pt.ByteLevel.alphabet())
-    n1 = size - len(keep) - words
-    t2 = Tokenizer(models.BPE())
-    t2.pre_tokenizer = pt.WhitespaceSplit()
-    t2.train_from_iterator((" ".join([p] * min(n, 400)) for p, n in bare.items()), trainers.BpeTrainer(vocab_size=n1, initial_alphabet=alpha, limit_alphabet=256, special_tokens=[], show_progress=False))
-    j = json.loads(t2.to_str())["model"]
-    have = set(j["vocab"])
-    mg = [m if isinstance(m, str) else " ".join(m) for m in j["merges"]]
-    toks = alpha + [m.replace(" ", "") for m in mg]
-    assert set(toks) == have and len(toks) == n1, (len(toks), n1, len(have))
-    lead = [p for p, n in cnt.most_common() if p[0] == sp and p[1:] in have and not (p[1:].isalpha() and len(p) < 3 and p[1:] not in "aI")][:words]
-    toks += lead
-    mg += [f"{sp} {p[1:]}" for p in lead]
-    nsp = len(keep) - 3
-    toks += [f"{sp}{sp}{i}" for i in range(size - nsp - 3 - len(toks))]  # unused filler when the corpus has too few words
-    vocab = {a["content"]: a["id"] for a in keep[:3]}
-    vocab.update({s: i + 3 for i, s in enumerate(toks)})
-    out = dict(ref)
-    out["added_tokens"] = [dict(a, id=a["id"] if a["id"] < 3 else size - nsp + i - 3) for i, a in enumerate(keep)]
-    out["model"] = dict(ref["model"], vocab=vocab, merges=mg)
-    json.dump(out, open(path, "w", encoding="utf-8"), ensure_ascii=False, indent=1)
-    print("tokenizer:", n1, "inner tokens,", len(lead), "space+word tokens")
-    return Tokenizer.from_file(path)
-
-
-class Tok:
-    def __init__(self, path):
-        from tokenizers import Tokenizer
-        self.t = Tokenizer.from_file(path)
-        PIECES[:] = sorted(p for p in self.t.get_vocab() if p.isascii() and p.isalpha() and p.islower() and len(p) < 5)
-        self.id = {n: self.t.token_to_id(s) for n, s in dict(bos=BOS, eos=EOS, user=USER, assi=ASSI, th=TH, eth=ETH).items()}
-
-    def enc(self, s):
-        return self.t.encode(s, add_special_tokens=False).ids
-
-    def dec(self, ids):
-        return self.t.decode(ids, skip_special_tokens=False)
-
-    def targets(self, ids):
-        """True where the token is written by the assistant."""
-        d, out, inside, after = self.id, [], False, False
-        for i, x in enumerate(ids):
-            out.append(inside)
-            if inside:
-                if x == d["eos"]:
-                    inside, after = False, True
-            elif x in (d["th"], d["eth"]) and i and (ids[i - 1] == d["assi"] or after):
-                inside = True
-            elif x in (d["bos"], d["user"]):
-                after = False
-        return out
-
-
 def sample(g, L, mix, head):
     """one conversation of about L tokens (cut at L by the packer)."""
     k = g.r.choices(("tool", "doc", "chat"), mix)[0]
@@ -534,27 +383,3 @@ def sample(g, L, mix, head):
         n = min(g.r.randint(*FACT_RANGE), max(2, (L - 100) // 17))
         return doc_conv(g, n, max(3, min(n, 12, (L - 17 * n) // 34)))
     return chat_conv(g, max(1, min(8, L // 36)))
-
-
-def rows(tok, seed, n, L, mix, other=.1, short_tools=0.):
-    """-> ids int16 [n, L+2], weights float [n, L+2] (assistant 1, other text `other`)."""
-    g = G(seed)
-    ids, w = np.ones((n, L + 2), np.int16), np.zeros((n, L + 2), np.float32)
-    head = TOOLS.split("@@TOOLS@@")[0]
-    for i in range(n):
-        p = 0
-        while p < L - 40:
-            short = g.r.random() < short_tools
-            room = L - p
-            m = sample(g, room, mix if room > (200 if short else 500) else (0, .5, .5) if room > 140 else (0, 0, 1), 10 if short else 300)
-            s = encode(m, mixed=True)
-            if short:
-                s = s.replace(head, "## Tools\n")
-            x = tok.enc(s)
-            y = tok.targets(x)
-            k = min(len(x), L + 2 - p)
-            ids[i, p:p + k] = x[:k]
-            w[i, p:p + k] = np.where(y[:k], 1.0, other)
-            w[i, p] = 0
-            p += k
-    return ids, w

@@ -3,7 +3,7 @@ usage: evaluate.py RUN [cases per task] [fp8] [sel=dense|index|window|random] [t
 import json, os, re, sys, time
 import torch, torch.nn.functional as F
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-import corpus as C, train as T
+import corpus as C, packing, train as T
 from cases import cases, expected, strip
 c = T.c
 
@@ -138,7 +138,7 @@ def load(run_dir, fp8=False):
     if fp8:
         import export
         export.fake_quant(m)
-    return m.eval().requires_grad_(False), C.Tok(run_dir + "/tokenizer.json")
+    return m.eval().requires_grad_(False), packing.Tok(run_dir + "/tokenizer.json")
 
 
 if __name__ == "__main__":

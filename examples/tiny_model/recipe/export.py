@@ -5,7 +5,7 @@ import torch, torch.nn.functional as F
 from safetensors.torch import save_file
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
-import corpus as C, train as T
+import train as T
 
 
 def quant_weight(w):

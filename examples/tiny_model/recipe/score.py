@@ -7,7 +7,7 @@ JOBS=N: so many runs at a time. SELECTION=PROGRAM: tests/controls' dsv32_selecti
 import concurrent.futures, json, os, subprocess, sys, tempfile
 import numpy as np
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-import attention, cases as K, corpus as C
+import attention, cases as K, corpus as C, packing, words
 
 TASKS = ("call3", "free3", "near3", "answer", "none", "talk", "math", "doc20", "doc60", "dense20", "dense60",
          "window20", "window60", "random20", "random60", "traced", "agreement", "mass")
@@ -25,7 +25,7 @@ def cases(task, n):
 
 def no_tool_cases(n):
     for i in range(n):
-        g = C.G(77000 + i, "held")
+        g = words.G(77000 + i, "held")
         tools = C.tool_set(g, 3, "far")
         turn = C.talk_turn(g, i % 2 == 0)
         system = {"role": "system", "content": g.c(*C.SYS), "tools": [t["schema"] for t in tools]}
@@ -136,7 +136,7 @@ def main():
     program, model, out = sys.argv[1:4]
     n = int(sys.argv[4]) if len(sys.argv) > 4 else 200
     tasks = sys.argv[5].split(",") if len(sys.argv) > 5 else TASKS
-    tok, scores = C.Tok(model + "/tokenizer.json"), {}
+    tok, scores = packing.Tok(model + "/tokenizer.json"), {}
     with concurrent.futures.ThreadPoolExecutor(int(os.environ.get("JOBS", os.cpu_count()))) as pool:
         for task in tasks:
             special = {"traced": traced, "agreement": agreement, "mass": mass}.get(task)

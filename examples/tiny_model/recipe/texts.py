@@ -5,13 +5,13 @@ usage: texts.py DSV32_PROGRAM MODEL_DIR [conversations] > texts.json
 """
 import json, os, subprocess, sys
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-import corpus as C
+import corpus as C, words
 
 LIMIT = 1100  # tokens; the model is unreliable beyond 1,152
 
 
 def conversation(i):
-    g = C.G(51000 + i, "held")
+    g = words.G(51000 + i, "held")
     return C.tool_conv(g, 3, 4) if i % 3 == 0 else C.doc_conv(g, 20, 6) if i % 3 == 1 else C.chat_conv(g, 8)
 
 

@@ -6,7 +6,7 @@ facts and tools (ranges per row, "2-6/4-20" widens from the first to the second 
 import json, math, os, sys, time
 import numpy as np, torch, torch.nn as nn, torch.nn.functional as F
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-import corpus as C
+import corpus as C, packing
 
 CFG = dict(vocab_size=2048, hidden_size=256, intermediate_size=512, moe_intermediate_size=128, num_hidden_layers=5, first_k_dense_replace=1,
            num_attention_heads=4, q_lora_rank=128, kv_lora_rank=128, qk_nope_head_dim=32, qk_rope_head_dim=32, v_head_dim=64,
@@ -269,7 +269,7 @@ def run(m, tok, out, name, kv, log, step0=0):
             t1, seen = time.time(), 0
         fr = el / mins
         C.FACT_RANGE, C.TOOL_RANGE = between(kv.get("facts", "2-8"), fr), between(kv.get("tools", "1-2"), fr)
-        ids, w = C.rows(tok, seed + step, Bn, L, mix, short_tools=short[0] + (short[-1] - short[0]) * fr)
+        ids, w = packing.rows(tok, seed + step, Bn, L, mix, short_tools=short[0] + (short[-1] - short[0]) * fr)
         ids, w = torch.from_numpy(ids.astype(np.int64)), torch.from_numpy(w)
         wt = w[:, 1:L + 1].reshape(-1)
         pick = (torch.rand(L * Bn) * .5 + wt).topk(nsel)[1].sort()[0]
@@ -310,8 +310,8 @@ if __name__ == "__main__":
     out = sys.argv[1]
     os.makedirs(out, exist_ok=True)
     if not os.path.exists(out + "/tokenizer.json"):
-        C.train_tokenizer(out + "/tokenizer.json")
-    tok = C.Tok(out + "/tokenizer.json")
+        packing.train_tokenizer(out + "/tokenizer.json")
+    tok = packing.Tok(out + "/tokenizer.json")
     m = Tiny()
     print("parameters", sum(p.numel() for p in m.parameters()))
     if os.path.exists(out + "/ck.pt"):
