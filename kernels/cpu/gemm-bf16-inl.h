@@ -376,17 +376,12 @@ template <class W>
 static void linear_blocks(const LinearParams& p) {
   const int parts = (p.num_rows + kPanelTokens - 1) / kPanelTokens;
   const int tokens = (p.num_rows + parts - 1) / parts;
-  const std::int64_t blocks = (p.cols + kBlock - 1) / kBlock;
   for (int row = p.first; row < p.last;) {
     const int size = row % kPanelRows == 0 ? kPanelWeights : kBlock;  // no panel across blocks
     const int next = row / size * size + size, end = next < p.last ? next : p.last;
     for (int m = 0; m < p.num_rows; m += tokens) {
-      LinearParams part = p;
-      part.x += m * packed_row_bytes(p.cols);
-      if (p.x_scale) part.x_scale += m * blocks;
-      part.out += m * p.out_stride * (p.type == ValueType::f32 ? 4 : 2);
-      part.num_rows = p.num_rows - m < tokens ? p.num_rows - m : tokens;
-      linear_panels<W>(part, row, end);
+      const int n = p.num_rows - m < tokens ? p.num_rows - m : tokens;
+      linear_panels<W>(rows_of_x(p, m, n), row, end);
     }
     row = end;
   }

@@ -17,6 +17,13 @@ constexpr int kDirectStreams = M == 1 ? 2 : 1;
 // Bytes of each stream from what is read to what is fetched. Into L2: L1 has no room (60 %).
 constexpr int kPrefetch = 32768;
 
+// Bytes of each row of a tile from what is read to what is fetched into L1. Blockwise types alone,
+// with one row of x, gain (Zen 4, from DRAM: 3 to 8 %); without it they lean on what the processor
+// fetches of its own, whose luck changes with the order of loads.
+constexpr int kNear = 1024;
+template <class W, int M>
+constexpr bool kFetchesNear = W::kBlockwise && (M == 1);
+
 // Rows of weights of a tile; sums, and fresh chains if blockwise, stay in registers.
 template <class W, int M>
 constexpr int kDirectTile = W::kBlockwise ? (M <= 2   ? 4
@@ -43,23 +50,33 @@ static constexpr int one_if(bool one, int n) { return one ? 1 : n; }
 template <class Weights, int R, int M, int S, bool Halves>
 struct Tile {
   using W = Weights;
-  static constexpr int kRows = R, kTokens = M, kStreams = S;
+  static constexpr int kRows = R, kTokens = M, kStreams = S, kNeighbours = R / S;
   static constexpr bool kHalves = Halves;
   static constexpr bool kShared = !W::kRowScales && S == 1;
   static constexpr int kScales = one_if(kShared, R);
   static constexpr int kFactors = one_if(W::kRowScales, M);  // int8 and int4 meet x without scales
   static constexpr int kGroups = kBf16Chunk / 64;
 
-  const std::byte* at[R];
+  // Where its rows and their scales lie.
+  struct Rows {
+    const std::byte* at[R];
+    ScaleRow scales[kScales];
+  };
+
+  const Rows* rows;
   const std::byte* next[S];  // of each stream, to be fetched
-  ScaleRow scales[kScales];
-  std::int64_t x_stride;  // bytes
+  std::int64_t x_stride;     // bytes
   // What the blocks of a chunk are multiplied by. Loads of 16 may begin at any.
   alignas(64) float multipliers[W::kBlockwise ? kScales : 1][kFactors][kGroups + 16];
 };
 
 // Scales [first, first + n) of a row; zeros behind.
 static inline __m512 load_scales(const ScaleRow& row, int first, int n) {
+  if (n >= 16 && row.type == ScaleType::f32) return _mm512_loadu_ps(row.first + 4 * first);
+  if (n >= 16 && row.type == ScaleType::f16) {
+    return _mm512_cvtph_ps(
+        _mm256_loadu_si256(reinterpret_cast<const __m256i*>(row.first + 2 * first)));
+  }
   const __mmask16 some = static_cast<__mmask16>(first_bytes(n < 16 ? n : 16));
   if (row.type == ScaleType::f32) return _mm512_maskz_loadu_ps(some, row.first + 4 * first);
   if (row.type == ScaleType::f16) {
@@ -73,10 +90,11 @@ static inline __m512 load_scales(const ScaleRow& row, int first, int n) {
 template <class T>
 static inline void find_multipliers(const LinearParams& p, int chunk, int n, T* tile) {
   const int blocks = (p.cols + kBlock - 1) / kBlock;
-  const int first = chunk / p.w.scale_cols, count = (n + p.w.scale_cols - 1) / p.w.scale_cols;
+  constexpr int kCols = T::kHalves ? kBlock / 2 : kBlock;
+  const int first = chunk / kCols, count = (n + kCols - 1) / kCols;
   for (int r = 0; r < T::kScales; ++r) {
     for (int j = 0; j < count; j += 16) {
-      const __m512 w = load_scales(tile->scales[r], first + j, count - j);
+      const __m512 w = load_scales(tile->rows->scales[r], first + j, count - j);
       for (int m = 0; m < T::kFactors; ++m) {
         __m512 value = w;
         if (p.x_scale) {
@@ -99,11 +117,11 @@ static inline __m512 block_multiplier(const T& tile, int r, int m, int block) {
 
 template <class T, bool Whole, int Half>
 static inline void direct_half(const T& tile, std::int64_t offset, int n, const Lut* lut,
-                               const std::byte* x, __m512 sum[T::kRows][T::kTokens]) {
+                               const std::byte* x, __m512 sum[T::kTokens][T::kRows]) {
   __m512i w[T::kRows][2];
 #pragma GCC unroll 8
   for (int r = 0; r < T::kRows; ++r) {
-    T::W::template half<Whole, Half>(tile.at[r] + offset, n, lut[T::kShared ? 0 : r], w[r]);
+    T::W::template half<Whole, Half>(tile.rows->at[r] + offset, n, lut[T::kShared ? 0 : r], w[r]);
   }
 #pragma GCC unroll 8
   for (int m = 0; m < T::kTokens; ++m) {
@@ -111,7 +129,7 @@ static inline void direct_half(const T& tile, std::int64_t offset, int n, const 
     const __m512i first = _mm512_loadu_si512(at), second = _mm512_loadu_si512(at + 64);
 #pragma GCC unroll 8
     for (int r = 0; r < T::kRows; ++r) {
-      sum[r][m] = dp(dp(sum[r][m], w[r][0], first), w[r][1], second);
+      sum[m][r] = dp(dp(sum[m][r], w[r][0], first), w[r][1], second);
     }
   }
 }
@@ -119,23 +137,23 @@ static inline void direct_half(const T& tile, std::int64_t offset, int n, const 
 // Block `block` of a chunk, of which n columns exist.
 template <class T, bool Whole>
 static inline void direct_block(const T& tile, std::int64_t offset, int n, const std::byte* x,
-                                int block, __m512 sum[T::kRows][T::kTokens]) {
+                                int block, __m512 sum[T::kTokens][T::kRows]) {
   using W = typename T::W;
   Lut lut[T::kScales];
 #pragma GCC unroll 8
   for (int r = 0; r < T::kScales; ++r) {
-    lut[r] = W::lut(tile.scales[r], static_cast<int>(offset / W::kBytes));
+    lut[r] = W::lut(tile.rows->scales[r], static_cast<int>(offset / W::kBytes));
   }
   if (!W::kBlockwise) {
     direct_half<T, Whole, 0>(tile, offset, n, lut, x, sum);
     direct_half<T, Whole, 1>(tile, offset, n, lut, x, sum);
     return;
   }
-  __m512 part[T::kRows][T::kTokens];
+  __m512 part[T::kTokens][T::kRows];
 #pragma GCC unroll 8
-  for (int r = 0; r < T::kRows; ++r) {
+  for (int m = 0; m < T::kTokens; ++m) {
 #pragma GCC unroll 8
-    for (int m = 0; m < T::kTokens; ++m) part[r][m] = _mm512_setzero_ps();
+    for (int r = 0; r < T::kRows; ++r) part[m][r] = _mm512_setzero_ps();
   }
   direct_half<T, Whole, 0>(tile, offset, n, lut, x, part);
   direct_half<T, Whole, 1>(tile, offset, n, lut, x, part);
@@ -143,30 +161,36 @@ static inline void direct_block(const T& tile, std::int64_t offset, int n, const
   for (int m = 0; m < T::kTokens; ++m) {
 #pragma GCC unroll 8
     for (int r = 0; r < T::kRows; ++r) {
-      sum[r][m] = _mm512_fmadd_ps(part[r][m], block_multiplier(tile, r, m, block), sum[r][m]);
+      sum[m][r] = _mm512_fmadd_ps(part[m][r], block_multiplier(tile, r, m, block), sum[m][r]);
     }
   }
 }
 
-// Folds `count` sums, eight at a time where that pays, and adds them to total.
+// Folds sums, eight or four at a time, and adds them to total. The last one stands for those that
+// are missing.
 template <int Count>
 static inline void add_folded(const __m512* sum, bool first, float* total) {
-  constexpr int kEights = Count / 8 * 8;
+#pragma GCC unroll 4
+  for (int i = 0; i < Count; i += 8) {
+    __m512 v[8];
 #pragma GCC unroll 8
-  for (int i = 0; i < kEights; i += 8) {
-    const __m256 part = fold8(sum + i);
-    _mm256_storeu_ps(total + i, first ? part : _mm256_add_ps(_mm256_loadu_ps(total + i), part));
-  }
-#pragma GCC unroll 8
-  for (int i = kEights; i < Count; ++i) {
-    const float part = fold(Lanes{sum[i]});
-    total[i] = first ? part : total[i] + part;
+    for (int j = 0; j < 8; ++j) v[j] = sum[i + j < Count ? i + j : Count - 1];
+    if (Count - i > 4) {
+      const __m256 part = fold8(v);
+      _mm256_store_ps(total + i, first ? part : _mm256_add_ps(_mm256_load_ps(total + i), part));
+    } else {
+      const __m256 part = _mm256_castps128_ps256(fold4(v));
+      _mm256_store_ps(total + i, first ? part : _mm256_add_ps(_mm256_load_ps(total + i), part));
+    }
   }
 }
 
+// What the stream needs later, and of each row what it needs soon: kNear bytes behind `offset`, or
+// of the row that follows in its stream. (In one function: GCC drops a call that only fetches.)
 template <class T>
-static inline void fetch_next(T* tile) {
-  constexpr int kBytes = T::kRows / T::kStreams * T::W::kBytes;
+static inline void fetch_next(const LinearParams& p, std::int64_t offset, T* tile) {
+  using W = typename T::W;
+  constexpr int kBytes = T::kNeighbours * W::kBytes;
 #pragma GCC unroll 4
   for (int s = 0; s < T::kStreams; ++s) {
 #pragma GCC unroll 16
@@ -174,6 +198,18 @@ static inline void fetch_next(T* tile) {
       _mm_prefetch(reinterpret_cast<const char*>(tile->next[s]) + line, _MM_HINT_T1);
     }
     tile->next[s] += kBytes;
+  }
+  if constexpr (!kFetchesNear<W, T::kTokens>) return;
+  std::int64_t near = offset + kNear;
+  if (near >= W::at(p.w, 0, p.cols) - p.w.data) {
+    near += W::at(p.w, T::kNeighbours, 0) - W::at(p.w, 0, p.cols);
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < T::kRows; ++r) {
+#pragma GCC unroll 4
+    for (int line = 0; line < W::kBytes; line += 64) {
+      _mm_prefetch(reinterpret_cast<const char*>(tile->rows->at[r] + near) + line, _MM_HINT_T0);
+    }
   }
 }
 
@@ -190,19 +226,19 @@ static void direct_part(const LinearParams& p, const Part& part, T* tile, __m512
   using W = typename T::W;
   constexpr int kR = T::kRows, kM = T::kTokens;
   if (W::kBlockwise) find_multipliers(p, part.k, part.n, tile);
-  __m512 sum[kR][kM];
+  __m512 sum[kM][kR];
 #pragma GCC unroll 8
-  for (int r = 0; r < kR; ++r) {
+  for (int m = 0; m < kM; ++m) {
 #pragma GCC unroll 8
-    for (int m = 0; m < kM; ++m) {
-      sum[r][m] = part.starts ? _mm512_setzero_ps() : kept[r * kM + m];
+    for (int r = 0; r < kR; ++r) {
+      sum[m][r] = part.starts ? _mm512_setzero_ps() : kept[m * kR + r];
     }
   }
   const std::byte* x = packed_x(p, 0, part.k);
   std::int64_t offset = std::int64_t{part.k} * W::kBytes / kBlock;
   int block = 0;
   for (; (block + 1) * kBlock <= part.n; ++block, offset += W::kBytes, x += 2 * kBlock) {
-    fetch_next(tile);
+    fetch_next(p, offset, tile);
     direct_block<T, true>(*tile, offset, kBlock, x, block, sum);
   }
   if (block * kBlock < part.n) {
@@ -213,9 +249,35 @@ static void direct_part(const LinearParams& p, const Part& part, T* tile, __m512
     return;
   }
 #pragma GCC unroll 8
-  for (int r = 0; r < kR; ++r) {
+  for (int m = 0; m < kM; ++m) {
 #pragma GCC unroll 8
-    for (int m = 0; m < kM; ++m) kept[r * kM + m] = sum[r][m];
+    for (int r = 0; r < kR; ++r) kept[m * kR + r] = sum[m][r];
+  }
+}
+
+// Totals of M rows of x and R rows of weights, S streams of them, to the columns `row`, `row` +
+// step,
+// ... and on. Loads have the size of the stores before them, or they would wait for memory.
+template <int R, int M, int S>
+static inline void store_tile(const LinearParams& p, const float* total, std::int64_t row,
+                              std::int64_t step) {
+  constexpr int kNeighbours = R / S;
+  alignas(64) std::byte rounded[4 * (R * M + 16)];
+#pragma GCC unroll 2
+  for (int i = 0; i < R * M; i += 16) {
+    const __m256 low = _mm256_load_ps(total + i);
+    const __m256 high = i + 8 < R * M ? _mm256_load_ps(total + i + 8) : low;
+    const __m512 all = _mm512_insertf32x8(_mm512_castps256_ps512(low), high, 1);
+    store_lanes(rounded, p.type, i, Lanes{all}, 16);
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < M * S; ++i) {
+    const std::int64_t to = i / S * p.out_stride + row + i % S * step;
+    if (p.type == ValueType::f32) {
+      std::memcpy(p.out + 4 * to, rounded + 4 * i * kNeighbours, std::size_t{4} * kNeighbours);
+    } else {
+      std::memcpy(p.out + 2 * to, rounded + 2 * i * kNeighbours, std::size_t{2} * kNeighbours);
+    }
   }
 }
 
@@ -225,14 +287,19 @@ template <class T, int Tiles>
 static void direct_group(const LinearParams& p, std::int64_t row, std::int64_t step,
                          std::int64_t ahead) {
   using W = typename T::W;
-  constexpr int kR = T::kRows, kM = T::kTokens, kNeighbours = kR / T::kStreams;
+  constexpr int kR = T::kRows, kM = T::kTokens, kNeighbours = T::kNeighbours;
   constexpr int kPart = kDirectPart<kM>;
   T tile;
-  float total[Tiles][kR * kM];
+  alignas(64) float total[Tiles][(kR * kM + 15) / 16 * 16];
   __m512 kept[one_if(kPart == kBf16Chunk, Tiles)][kR * kM];
   const auto row_of = [&](int t, int r) {
     return row + t * kNeighbours + r % kNeighbours + r / kNeighbours * step;
   };
+  typename T::Rows rows[Tiles];
+  for (int t = 0; t < Tiles; ++t) {
+    for (int r = 0; r < kR; ++r) rows[t].at[r] = W::at(p.w, row_of(t, r), 0);
+    for (int r = 0; r < T::kScales; ++r) rows[t].scales[r] = scale_row(p.w, row_of(t, r));
+  }
   tile.x_stride = packed_row_bytes(p.cols);
   for (int s = 0; s < T::kStreams; ++s) tile.next[s] = W::at(p.w, row + s * step + ahead, 0);
   for (int k = 0; k < p.cols; k += kPart) {
@@ -242,17 +309,20 @@ static void direct_group(const LinearParams& p, std::int64_t row, std::int64_t s
                     .starts = k % kBf16Chunk == 0,
                     .ends = left <= kPart || (k + kPart) % kBf16Chunk == 0};
     for (int t = 0; t < Tiles; ++t) {
-      for (int r = 0; r < kR; ++r) tile.at[r] = W::at(p.w, row_of(t, r), 0);
-      for (int r = 0; r < T::kScales; ++r) tile.scales[r] = scale_row(p.w, row_of(t, r));
+      tile.rows = &rows[t];
       direct_part(p, part, &tile, kept[kPart == kBf16Chunk ? 0 : t], total[t]);
     }
   }
   for (int t = 0; t < Tiles; ++t) {
-    for (int r = 0; r < kR; ++r) {
-      for (int m = 0; m < kM; ++m) {
-        store_value(p.out, p.type, m * p.out_stride + row_of(t, r), total[t][r * kM + m]);
-      }
-    }
+    store_tile<kR, kM, T::kStreams>(p, total[t], row_of(t, 0), step);
+  }
+}
+
+// A row that no tile has, for one row of x after the other.
+template <class W, bool Halves>
+static void direct_row(const LinearParams& p, std::int64_t row) {
+  for (int m = 0; m < p.num_rows; ++m) {
+    direct_group<Tile<W, 1, 1, 1, Halves>, 1>(rows_of_x(p, m, 1), row, 0, 0);
   }
 }
 
@@ -274,24 +344,33 @@ static void linear_direct(const LinearParams& p) {
   constexpr int kStreams = kDirectStreams<M>, kTiles = kDirectGroup<M>,
                 kNeighbours = kDirectTile<W, M> / kStreams, kGroup = kTiles * kNeighbours;
   using T = Tile<W, kDirectTile<W, M>, M, kStreams, Halves>;
-  using Row = Tile<W, 1, M, 1, Halves>;
   const std::int64_t bytes = W::at(p.w, kNeighbours, 0) - W::at(p.w, 0, 0);
   // The last rows of a group begin long before the first ones end.
   const std::int64_t most_ahead =
       (kPrefetch + bytes - 1) / bytes * kNeighbours + kGroup - kNeighbours;
-  const std::int64_t step = (p.last - p.first) / kStreams / kNeighbours * kNeighbours;
+  const std::int64_t count = p.last - p.first;
+  const std::int64_t step = kStreams > 1 ? count / kStreams / kNeighbours * kNeighbours : count;
   std::int64_t row = p.first;
   for (std::int64_t most = row + step; row < most;) {
     const std::int64_t next = kStreams > 1 ? most : row / kBlock * kBlock + kBlock;
-    const std::int64_t end = next < most ? next : most;
-    for (; row + kGroup <= end; row += kGroup) {
-      direct_group<T, kTiles>(p, row, step,
-                              rows_ahead<kStreams>(p, row + kGroup, most, most_ahead));
+    const std::int64_t end = next < most ? next : most, last_tile = end - kNeighbours;
+    const bool fits = row <= last_tile;
+    const auto ahead = [&](int rows) {
+      return rows_ahead<kStreams>(p, row + rows, most, most_ahead);
+    };
+    if constexpr (kTiles > 1) {
+      for (; row + kGroup <= end; row += kGroup) {
+        direct_group<T, kTiles>(p, row, step, ahead(kGroup));
+      }
     }
-    for (; row + kNeighbours <= end; row += kNeighbours) direct_group<T, 1>(p, row, step, 0);
-    for (; row < end; ++row) direct_group<Row, 1>(p, row, 0, 0);
+    for (; row < end; row += kNeighbours) {
+      if (row > last_tile && !fits) break;
+      if (row > last_tile) row = last_tile;  // some rows once more
+      direct_group<T, 1>(p, row, step, ahead(kNeighbours));
+    }
+    for (; row < end; ++row) direct_row<W, Halves>(p, row);
   }
-  for (row = p.first + kStreams * step; row < p.last; ++row) direct_group<Row, 1>(p, row, 0, 0);
+  for (row = p.first + kStreams * step; row < p.last; ++row) direct_row<W, Halves>(p, row);
 }
 
 template <class W, int M>

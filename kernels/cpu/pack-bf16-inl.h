@@ -78,6 +78,15 @@ static inline const std::byte* packed_x(const LinearParams& p, std::int64_t m, i
   return p.x + m * packed_row_bytes(p.cols) + 2 * std::int64_t{k};
 }
 
+// The same product for rows [m, m + n) of x alone.
+static LinearParams rows_of_x(LinearParams p, int m, int n) {
+  p.x += m * packed_row_bytes(p.cols);
+  if (p.x_scale) p.x_scale += std::int64_t{m} * ((p.cols + kBlock - 1) / kBlock);
+  p.out += m * p.out_stride * (p.type == ValueType::f32 ? 4 : 2);
+  p.num_rows = n;
+  return p;
+}
+
 static inline __m512 dp(__m512 sum, __m512i a, __m512i b) {
   return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b));
 }
@@ -91,6 +100,23 @@ static inline __m512 multiplier(const LinearParams& p, const ScaleRow& scales, s
   const float a = scales.at(k / 64) * x_scale;  // as Int4Weights lays the lanes
   const float b = k + 64 < p.cols ? scales.at(k / 64 + 1) * x_scale : 0.0f;
   return _mm512_mask_mov_ps(_mm512_set1_ps(a), 0xFF00, _mm512_set1_ps(b));
+}
+
+// Tree of `fold` over four registers at once.
+[[gnu::always_inline]] static inline __m128 fold4(const __m512* v) {
+  __m512 half[2];
+#pragma GCC unroll 2
+  for (int i = 0; i < 2; ++i) {  // 256 + 256 of v[2i], then of v[2i + 1]
+    half[i] = _mm512_add_ps(_mm512_shuffle_f32x4(v[2 * i], v[2 * i + 1], 0x44),
+                            _mm512_shuffle_f32x4(v[2 * i], v[2 * i + 1], 0xEE));
+  }
+  // 128 + 128: one group of 128 bits for each of four
+  const __m512 quarter = _mm512_add_ps(_mm512_shuffle_f32x4(half[0], half[1], 0x88),
+                                       _mm512_shuffle_f32x4(half[0], half[1], 0xDD));
+  const __m512 pairs = _mm512_add_ps(quarter, _mm512_permute_ps(quarter, 0x4E));
+  const __m512 sums = _mm512_add_ps(pairs, _mm512_permute_ps(pairs, 0xB1));
+  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+  return _mm512_castps512_ps128(_mm512_permutexvar_ps(order, sums));
 }
 
 // Tree of `fold` over eight registers at once. Inline, or they would pass through memory.
