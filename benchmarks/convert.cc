@@ -26,21 +26,15 @@ void convert_line(const std::byte* codes, float scale, std::uint16_t* out) {
   for (int i = 0; i < 64; ++i) out[i] = decoded[i % 16 / 8 * 32 + i / 16 * 8 + i % 8];
 }
 
-std::uint64_t convert_to_registers(const std::byte* codes, std::size_t bytes, int rounds) {
-  __m512i sum[2] = {};
+void convert_to_registers(const std::byte* codes, std::size_t bytes, int rounds) {
   for (int round = 0; round < rounds; ++round) {
     const Lut lut = load_lut(code_table(1.0f));
     for (std::size_t i = 0; i < bytes; i += Weights::kBytes) {
       __m512i v[4];
       Weights::decode<true>(codes + i, Weights::kBytes, lut, v);
-      for (int j = 0; j < 2; ++j)
-        sum[j] = _mm512_ternarylogic_epi64(sum[j], v[2 * j], v[2 * j + 1], 0x96);
+      for (int j = 0; j < 4; ++j) asm volatile("" : : "v"(v[j]));  // wanted there, and no more
     }
-    asm volatile("" : "+v"(sum[0]), "+v"(sum[1]) : : "memory");
   }
-  std::uint64_t x[8];
-  _mm512_storeu_si512(x, _mm512_xor_si512(sum[0], sum[1]));
-  return x[0] ^ x[1] ^ x[2] ^ x[3] ^ x[4] ^ x[5] ^ x[6] ^ x[7];
 }
 
 void convert_to_memory(const std::byte* codes, std::size_t bytes, int rounds, std::byte* out) {

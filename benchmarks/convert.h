@@ -12,8 +12,8 @@ namespace dsv32::bench {
 void convert_line(const std::byte* codes, float scale, std::uint16_t* out);
 
 // Decodes [codes, codes + bytes), whole blocks of 128, into registers, `rounds` times, as a product
-// with few rows of x does. The result depends on every value.
-std::uint64_t convert_to_registers(const std::byte* codes, std::size_t bytes, int rounds);
+// with few rows of x does. Every value is wanted in a register, and nothing is done with it there.
+void convert_to_registers(const std::byte* codes, std::size_t bytes, int rounds);
 
 // The same into `out`, two bytes a code, as panels for many rows are.
 void convert_to_memory(const std::byte* codes, std::size_t bytes, int rounds, std::byte* out);
