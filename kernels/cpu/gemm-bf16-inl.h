@@ -200,7 +200,7 @@ template <class W, int M, bool Decodes>
   }
 #pragma GCC unroll 4
   for (int m = 0; m < M; ++m) {
-    const __m256 part = fold8(sum[m]);
+    const __m256 part = tree8(sum[m]);
     float* to = t.totals + m * kPanelRows;
     _mm256_store_ps(to, t.has_total ? _mm256_add_ps(_mm256_load_ps(to), part) : part);
   }

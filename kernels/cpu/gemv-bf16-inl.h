@@ -166,20 +166,20 @@ static inline void direct_block(const T& tile, std::int64_t offset, int n, const
   }
 }
 
-// Folds sums, eight or four at a time, and adds them to total. The last one stands for those that
-// are missing.
+// Adds lanes to sums, eight or four at a time, and those to total. The last one stands for those
+// that are missing.
 template <int Count>
-static inline void add_folded(const __m512* sum, bool first, float* total) {
+static inline void add_trees(const __m512* sum, bool first, float* total) {
 #pragma GCC unroll 4
   for (int i = 0; i < Count; i += 8) {
     __m512 v[8];
 #pragma GCC unroll 8
     for (int j = 0; j < 8; ++j) v[j] = sum[i + j < Count ? i + j : Count - 1];
     if (Count - i > 4) {
-      const __m256 part = fold8(v);
+      const __m256 part = tree8(v);
       _mm256_store_ps(total + i, first ? part : _mm256_add_ps(_mm256_load_ps(total + i), part));
     } else {
-      const __m256 part = _mm256_castps128_ps256(fold4(v));
+      const __m256 part = _mm256_castps128_ps256(tree4(v));
       _mm256_store_ps(total + i, first ? part : _mm256_add_ps(_mm256_load_ps(total + i), part));
     }
   }
@@ -245,7 +245,7 @@ static void direct_part(const LinearParams& p, const Part& part, T* tile, __m512
     direct_block<T, false>(*tile, offset, part.n - block * kBlock, x, block, sum);
   }
   if (part.ends) {
-    add_folded<kR * kM>(&sum[0][0], part.k < kBf16Chunk, total);
+    add_trees<kR * kM>(&sum[0][0], part.k < kBf16Chunk, total);
     return;
   }
 #pragma GCC unroll 8

@@ -1,7 +1,7 @@
 // Topic indexer with VDPBF16PS: queries and keys are e4m3 values, which BF16 holds exactly.
 //
 // Lanes = heads. A score is one chain of VDPBF16PS a head over the pairs of columns as decode_codes
-// leaves them; sixteen lanes of weighted heads, in ascending blocks of 16; the tree of `fold`.
+// leaves them; sixteen lanes of weighted heads, in ascending blocks of 16; the tree of tree8.
 
 constexpr int kScoreBatch = 24;  // keys decoded at once: what fits the first-level cache
 constexpr int kScoreTile = 6;
@@ -153,7 +153,7 @@ static void index_scores_bf16(const IndexScoresParams& p) {
     for (int i = 0; i < n; i += 8) {
       __m512 lanes[8];
       for (int j = 0; j < 8; ++j) lanes[j] = _mm512_loadu_ps(sums + (i + j) * 16);
-      const __m256 score = _mm256_mul_ps(fold8(lanes), _mm256_loadu_ps(scale + i));
+      const __m256 score = _mm256_mul_ps(tree8(lanes), _mm256_loadu_ps(scale + i));
       const __mmask8 mask = static_cast<__mmask8>(first_bytes(n - i < 8 ? n - i : 8));
       _mm256_mask_storeu_ps(p.scores + s + i, mask, score);
     }

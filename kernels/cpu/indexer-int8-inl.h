@@ -126,6 +126,26 @@ static void int8_batch(const IndexScoresParams& p, const Int8Scratch& s,
   }
 }
 
+// Tree of `fold` over eight registers at once. Inline, or they would pass through memory.
+[[gnu::always_inline]] static inline __m256 fold8(const __m512* v) {
+  __m512 half[4], quarter[2];
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {  // 256 + 256 of v[2i], then of v[2i + 1]
+    half[i] = _mm512_add_ps(_mm512_shuffle_f32x4(v[2 * i], v[2 * i + 1], 0x44),
+                            _mm512_shuffle_f32x4(v[2 * i], v[2 * i + 1], 0xEE));
+  }
+#pragma GCC unroll 2
+  for (int i = 0; i < 2; ++i) {  // 128 + 128: one group of 128 bits for each of four
+    quarter[i] = _mm512_add_ps(_mm512_shuffle_f32x4(half[2 * i], half[2 * i + 1], 0x88),
+                               _mm512_shuffle_f32x4(half[2 * i], half[2 * i + 1], 0xDD));
+  }
+  const __m512 pairs = _mm512_add_ps(_mm512_shuffle_ps(quarter[0], quarter[1], 0x44),
+                                     _mm512_shuffle_ps(quarter[0], quarter[1], 0xEE));
+  const __m512 sums = _mm512_add_ps(pairs, _mm512_shuffle_ps(pairs, pairs, 0xB1));
+  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 2, 6, 10, 14, 0, 0, 0, 0, 0, 0, 0, 0);
+  return _mm512_castps512_ps256(_mm512_permutexvar_ps(order, sums));
+}
+
 static void int8_scores(const IndexScoresParams& p) {
   const int dim = p.layout.index_dim;
   const Int8Scratch scratch = pack_int8_query(p);

@@ -7,7 +7,7 @@
 //
 // Order of sums, the same for any number of tokens: absorb has lanes = columns, each one chain of
 // VDPBF16PS over ascending pairs of rows; expand has 16 lanes, each one chain over ascending blocks
-// of 64 columns as decode_codes leaves them, then the tree of `fold`.
+// of 64 columns as decode_codes leaves them, then the tree of tree8.
 
 constexpr int kAbsorbTile = 6;  // tokens
 constexpr int kExpandRows = 8;  // of weights
@@ -289,7 +289,7 @@ static void expand_tile(const std::byte* weights, const std::byte* x, int latent
   for (int m = 0; m < M; ++m) {  // a copy: with its address taken, GCC keeps `sum` in memory
     const __m512 each[kExpandRows] = {sum[m][0], sum[m][1], sum[m][2], sum[m][3],
                                       sum[m][4], sum[m][5], sum[m][6], sum[m][7]};
-    const __m128i eight = reinterpret_cast<__m128i>(_mm256_cvtneps_pbh(fold8(each)));
+    const __m128i eight = reinterpret_cast<__m128i>(_mm256_cvtneps_pbh(tree8(each)));
     std::memcpy(out + m * out_stride, &eight, std::size_t{2} * static_cast<std::size_t>(rows));
   }
 }
