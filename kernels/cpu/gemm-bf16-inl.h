@@ -39,19 +39,18 @@ static PanelDecode panel_decode(const LinearParams& p, std::int64_t row, int k, 
   return d;
 }
 
+// A block of one row: n columns of it exist.
 template <class W, bool Whole>
-static inline void decode_block(const PanelDecode& d, const Lut& lut, int r, int b) {
-  const std::byte* from = d.at[r] + std::int64_t{b} * W::kBytes;
+static inline void decode_block(const std::byte* from, std::int64_t ahead, const Lut& lut, int n,
+                                std::byte* to) {
 #pragma GCC unroll 4
   for (int line = 0; line < W::kBytes; line += 64) {
-    _mm_prefetch(reinterpret_cast<const char*>(from) + d.ahead + line, _MM_HINT_T1);
+    _mm_prefetch(reinterpret_cast<const char*>(from) + ahead + line, _MM_HINT_T1);
   }
   __m512i w[4];
-  W::template decode<Whole>(from, d.n - b * kBlock, lut, w);
+  W::template decode<Whole>(from, n, lut, w);
 #pragma GCC unroll 4
-  for (int i = 0; i < 4; ++i) {
-    _mm512_store_si512(d.panel + 64 * (kPanelRows * (4 * b + i) + r), w[i]);
-  }
+  for (int i = 0; i < 4; ++i) _mm512_store_si512(to + 64 * kPanelRows * i, w[i]);
 }
 
 // What of a panel is not yet there: all of rows from `row` on, of others the blocks from `done` on.
@@ -60,10 +59,12 @@ static void decode_rest(const PanelDecode& d, int row, int done) {
   for (int b = row < kPanelRows ? 0 : done; b * kBlock < d.n; ++b) {
     const Lut lut = W::lut(d.scales, d.block + b);
     for (int r = b < done ? row : 0; r < kPanelRows; ++r) {
+      const std::byte* from = d.at[r] + std::int64_t{b} * W::kBytes;
+      std::byte* to = d.panel + 64 * (4 * kPanelRows * b + r);
       if ((b + 1) * kBlock <= d.n) {
-        decode_block<W, true>(d, lut, r, b);
+        decode_block<W, true>(from, d.ahead, lut, kBlock, to);
       } else {
-        decode_block<W, false>(d, lut, r, b);
+        decode_block<W, false>(from, d.ahead, lut, d.n - b * kBlock, to);
       }
     }
   }
@@ -176,10 +177,14 @@ template <class W, int M, bool Decodes>
   if constexpr (!W::kBlockwise && !Decodes) {
     panel_sums_all<M>(t, sum);
   } else {
-    for (int b = 0; b < t.n / kBlock; ++b) {
+    // Without Decodes they lead anywhere.
+    const std::byte* from = Decodes ? t.next->at[t.decode_row] : t.panel;
+    std::byte* to =
+        Decodes ? t.next->panel + 64 * t.decode_row : reinterpret_cast<std::byte*>(t.kept);
+    for (int b = 0; b < t.n / kBlock; ++b, from += W::kBytes, to += 64 * 4 * kPanelRows) {
       if (Decodes && b < t.decode_blocks) {
-        const PanelDecode& next = *t.next;
-        decode_block<W, true>(next, W::lut(next.scales, next.block + b), t.decode_row, b);
+        const Lut lut = W::lut(t.next->scales, t.next->block + b);
+        decode_block<W, true>(from, t.next->ahead, lut, kBlock, to);
       }
       if constexpr (W::kBlockwise) {
         panel_sums_blockwise<W, M>(t, b, sum);
