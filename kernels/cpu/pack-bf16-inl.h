@@ -20,11 +20,22 @@ static __m512i unpack_order(int half) {
   return _mm512_load_si512(index);
 }
 
+// Whether code_table has a table for a scale.
+static bool has_table(float scale) {
+  const std::uint32_t bits = float_bits(scale), field = bits >> 23;
+  return (bits & 0x7FFFFFu) == 0 &&
+         (field == 0 || (field >= 127 - kMaxExponent && field <= 127 + kMaxExponent));
+}
+
 // 128 values of a row of x as BF16 in natural order; zeros behind the last.
 static void load_x_block(const PackParams& p, std::int64_t m, int k, __m512i* v) {
-  alignas(64) std::uint16_t block[kBlock] = {};
   const int n = p.cols - k < kBlock ? p.cols - k : kBlock;
   const std::int64_t first = m * p.x_stride + k;
+  if (p.type == ValueType::bf16 && n == kBlock) {
+    for (int i = 0; i < 4; ++i) v[i] = _mm512_loadu_si512(p.x + 2 * first + 64 * i);
+    return;
+  }
+  alignas(64) std::uint16_t block[kBlock] = {};
   if (p.type == ValueType::bf16) {
     std::memcpy(block, p.x + 2 * first, 2 * static_cast<std::size_t>(n));
   } else {
@@ -36,6 +47,16 @@ static void load_x_block(const PackParams& p, std::int64_t m, int k, __m512i* v)
     }
   }
   for (int i = 0; i < 4; ++i) v[i] = _mm512_load_si512(block + 32 * i);
+}
+
+// Whole blocks of codes as codes of weights become BF16. Whether it could.
+static bool decode_x_block(const PackParams& p, std::int64_t m, int k, __m512i* v) {
+  if (p.type != ValueType::e4m3 || p.w_type != ValueType::e4m3 || p.cols - k < kBlock) return false;
+  const std::int64_t blocks = (p.cols + kBlock - 1) / kBlock;
+  const float scale = p.scale ? p.scale[m * blocks + k / kBlock] : 1.0f;
+  if (!has_table(scale)) return false;
+  Fp8Weights::decode<true>(p.x + m * p.x_stride + k, kBlock, load_lut(code_table(scale)), v);
+  return true;
 }
 
 static void pack_bf16(const PackParams& p) {
@@ -52,7 +73,8 @@ static void pack_bf16(const PackParams& p) {
     std::byte* out = p.out + m * packed_row_bytes(p.cols);
     for (int k = 0; k < p.cols; k += kBlock, out += 2 * kBlock) {
       __m512i v[4];
-      load_x_block(p, m, k, v);
+      const bool ordered = decode_x_block(p, m, k, v);
+      if (!ordered) load_x_block(p, m, k, v);
       if (p.w_type == ValueType::int4) {  // columns 4i, then 4i + 1, 4i + 2, 4i + 3
         const __m512i e0 = _mm512_permutex2var_epi16(v[0], even, v[1]);
         const __m512i e1 = _mm512_permutex2var_epi16(v[2], even, v[3]);
@@ -62,7 +84,7 @@ static void pack_bf16(const PackParams& p) {
         v[1] = _mm512_permutex2var_epi16(o0, even, o1);
         v[2] = _mm512_permutex2var_epi16(e0, odd, e1);
         v[3] = _mm512_permutex2var_epi16(o0, odd, o1);
-      } else if (p.w_type != ValueType::bf16) {
+      } else if (p.w_type != ValueType::bf16 && !ordered) {
         for (int i = 0; i < 4; i += 2) {
           const __m512i a = _mm512_permutex2var_epi16(v[i], first, v[i + 1]);
           v[i + 1] = _mm512_permutex2var_epi16(v[i], second, v[i + 1]);
