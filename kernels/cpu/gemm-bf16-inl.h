@@ -10,7 +10,7 @@ constexpr int kPanelBlocks = kPanelCols / kBlock;
 // tiles read it: rows that lie kilobytes apart meet in few sets of L2 and each needs a page of its
 // own, which costs up to 8 points of peak on Zen 4, by the luck of physical addresses.
 constexpr int kPanelTokens = 132;
-constexpr int kPanelWeights = 1024;          // rows of weights that share such a copy
+constexpr int kPanelWeights = 2048;          // rows of weights that share such a copy
 constexpr int kDecodeRows = 2 * kPanelRows;  // rows of x beside which the next panel is decoded
 
 // How columns of kPanelRows rows of weights become a panel: [n / 32][kPanelRows][32]. The next
@@ -306,14 +306,18 @@ static void fill_row_scale(LinearParams p, int row, int k, int n, float* to) {
   }
 }
 
+// A line of the result at a time, of one row of x after the other: totals are read as they lie.
 static void store_totals(const LinearParams& p, int first, int last, const PanelScratch& s) {
-  for (int m = 0; m < p.num_rows; ++m) {
-    for (int row = first; row < last; row += 2 * kPanelRows) {
-      const int panel = (row - first) / kPanelRows;
-      const __m256 low = _mm256_load_ps(s.totals[panel] + m * kPanelRows);
-      const __m256 high = _mm256_load_ps(s.totals[panel + 1] + m * kPanelRows);
-      const __m512 all = _mm512_insertf32x8(_mm512_castps256_ps512(low), high, 1);
-      store_lanes(p.out, p.type, m * p.out_stride + row, Lanes{all}, last - row);
+  constexpr int kLine = 32;
+  for (int line = first; line < last; line += kLine) {
+    for (int m = 0; m < p.num_rows; ++m) {
+      for (int row = line; row < line + kLine && row < last; row += 2 * kPanelRows) {
+        const int panel = (row - first) / kPanelRows;
+        const __m256 low = _mm256_load_ps(s.totals[panel] + m * kPanelRows);
+        const __m256 high = _mm256_load_ps(s.totals[panel + 1] + m * kPanelRows);
+        const __m512 all = _mm512_insertf32x8(_mm512_castps256_ps512(low), high, 1);
+        store_lanes(p.out, p.type, m * p.out_stride + row, Lanes{all}, last - row);
+      }
     }
   }
 }
