@@ -30,21 +30,19 @@ static Int8Scratch pack_int8_query(const IndexScoresParams& p) {
   auto* start = reinterpret_cast<std::int32_t*>(p.scratch + kInt8Batch * 16);
   const Int8Scratch s{p.scratch, start, reinterpret_cast<std::uint32_t*>(start + heads)};
   const HeadPacking packing{p.num_heads, dim / 4, s.queries};
-  for (int h = 0; h < heads; ++h) {
-    const int step = packing.wide(h);
-    std::uint32_t* to = packing.at(h, 0);
-    __m512i sum = _mm512_setzero_si512();
+  for (int h = 0; h < heads; h += 16) {
+    __m512i sum[16] = {};
     for (int c = 0; c < dim; c += 16) {
-      __m512i codes = _mm512_setzero_si512();  // of heads that are none
-      if (h < p.num_heads) {
-        codes = _mm512_cvtps_epi32(_mm512_loadu_ps(p.q + std::int64_t{h} * dim + c));
+      __m512i v[16] = {};  // of heads that are none, too
+      for (int i = 0; i < 16 && h + i < p.num_heads; ++i) {
+        const float* from = p.q + std::int64_t{h + i} * dim + c;
+        const __m512i codes = _mm512_cvtps_epi32(_mm512_loadu_ps(from));
+        sum[i] = _mm512_add_epi32(sum[i], codes);
+        v[i] = _mm512_castsi128_si512(_mm512_cvtepi32_epi8(codes));
       }
-      sum = _mm512_add_epi32(sum, codes);
-      alignas(16) std::uint32_t line[4];
-      _mm_store_si128(reinterpret_cast<__m128i*>(line), _mm512_cvtepi32_epi8(codes));
-      for (int i = 0; i < 4; ++i, to += step) *to = line[i];
+      packing.lines(h, c / 4, 4, v);
     }
-    s.start[h] = -128 * _mm512_reduce_add_epi32(sum);
+    for (int i = 0; i < 16; ++i) s.start[h + i] = -128 * _mm512_reduce_add_epi32(sum[i]);
   }
   return s;
 }

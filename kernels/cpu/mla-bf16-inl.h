@@ -41,9 +41,41 @@ static MlaScratch mla_scratch(const SparseMlaParams& p) {
   return s;
 }
 
+// A row of 16 becomes a lane of 16.
+static inline void transpose(__m512i* v) {
+  __m512i t[16];
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; ++i) {
+    t[2 * i] = _mm512_unpacklo_epi32(v[2 * i], v[2 * i + 1]);
+    t[2 * i + 1] = _mm512_unpackhi_epi32(v[2 * i], v[2 * i + 1]);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 16; i += 4) {  // in lanes of 128 bits: columns 0 to 3 of rows i to i + 3
+#pragma GCC unroll 2
+    for (int j = 0; j < 2; ++j) {
+      v[i + 2 * j] = _mm512_unpacklo_epi64(t[i + j], t[i + j + 2]);
+      v[i + 2 * j + 1] = _mm512_unpackhi_epi64(t[i + j], t[i + j + 2]);
+    }
+  }
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; ++j) {
+    const __m512i a = _mm512_shuffle_i32x4(v[j], v[j + 4], 0x88);
+    const __m512i b = _mm512_shuffle_i32x4(v[j], v[j + 4], 0xDD);
+    const __m512i c = _mm512_shuffle_i32x4(v[j + 8], v[j + 12], 0x88);
+    const __m512i d = _mm512_shuffle_i32x4(v[j + 8], v[j + 12], 0xDD);
+    t[j] = _mm512_shuffle_i32x4(a, c, 0x88);
+    t[j + 8] = _mm512_shuffle_i32x4(a, c, 0xDD);
+    t[j + 4] = _mm512_shuffle_i32x4(b, d, 0x88);
+    t[j + 12] = _mm512_shuffle_i32x4(b, d, 0xDD);
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i) v[i] = t[i];
+}
+
 namespace {  // members of a class are weak symbols elsewhere
 
 // Queries as tiles of scores read them: [head block][pair][head], heads padded to whole registers.
+// Sixteen heads at a time: one by one, each pair would be a store to a line of its own.
 struct HeadPacking {
   int heads, pairs;
   std::uint32_t* out;
@@ -57,23 +89,40 @@ struct HeadPacking {
     const std::int64_t block = h / kHeadBlock * kHeadBlock;
     return out + block * pairs + std::int64_t{pair} * wide(h) + h % kHeadBlock;
   }
+  // Pairs [first, first + n), n <= 16, of heads h to h + 15.
+  void lines(int h, int first, int n, __m512i* v) const {
+    transpose(v);
+    std::uint32_t* to = at(h, first);
+    for (int i = 0; i < n; ++i, to += wide(h)) _mm512_storeu_si512(to, v[i]);
+  }
   // Columns [0, count), 64 at a time, in the order of decode_codes; zeros for heads that are none.
   // load(head, column, a, b) gives them as BF16 in their own order.
   template <class Load>
   void columns(int count, Load&& load) const {
-    for (int h = 0; h < round_up_16(heads); ++h) {
-      const int step = wide(h);
-      std::uint32_t* to = at(h, 0);
-      alignas(64) std::uint32_t line[kColumns / 2] = {};
+    for (int h = 0; h < round_up_16(heads); h += 16) {
       for (int c = 0; c < count; c += kColumns) {
-        if (h < heads) {
-          __m512i a, b, first, second;
-          load(h, c, &a, &b);
-          to_decoded(a, b, &first, &second);
-          _mm512_store_si512(line, first);
-          _mm512_store_si512(line + 16, second);
+        __m512i v[2][16] = {};
+        for (int i = 0; i < 16 && h + i < heads; ++i) {
+          __m512i a, b;
+          load(h + i, c, &a, &b);
+          to_decoded(a, b, &v[0][i], &v[1][i]);
         }
-        for (int i = 0; i < kColumns / 2; ++i, to += step) *to = line[i];
+        lines(h, c / 2, 16, v[0]);
+        lines(h, c / 2 + 16, 16, v[1]);
+      }
+    }
+  }
+  // Pairs [first, first + count) as they lie at from(head).
+  template <class From>
+  void plain(int first, int count, From&& from) const {
+    for (int h = 0; h < round_up_16(heads); h += 16) {
+      for (int j = 0; j < count; j += 16) {
+        const int n = count - j < 16 ? count - j : 16;
+        __m512i v[16] = {};
+        for (int i = 0; i < 16 && h + i < heads; ++i) {
+          v[i] = load_bytes<false>(from(h + i) + 4 * j, 4 * n);
+        }
+        lines(h, first + j, n, v);
       }
     }
   }
@@ -92,14 +141,8 @@ static void pack_queries(const SparseMlaParams& p, std::int64_t token, std::uint
     *a = _mm512_loadu_si512(from);
     *b = _mm512_loadu_si512(from + 64);
   });
-  for (int h = 0; h < round_up_16(heads); ++h) {
-    const std::byte* from = rows + 2 * (std::int64_t{h} * width + latent);
-    for (int i = 0; i < rope / 2; ++i) {
-      std::uint32_t pair = 0;
-      if (h < heads) std::memcpy(&pair, from + 4 * i, 4);
-      *packing.at(h, latent / 2 + i) = pair;
-    }
-  }
+  packing.plain(latent / 2, rope / 2,
+                [&](int h) { return rows + 2 * (std::int64_t{h} * width + latent); });
 }
 
 // Scores of R keys and 16 W heads.
