@@ -24,6 +24,8 @@ constexpr int kTileRows = 4, kTileTokens = 4;
 #include "kernels/cpu/records-bf16-inl.h"
 #include "kernels/cpu/mla-bf16-inl.h"
 #include "kernels/cpu/mla-project-bf16-inl.h"
+#include "kernels/cpu/mla-absorb-bf16-inl.h"
+#include "kernels/cpu/mla-expand-bf16-inl.h"
 #include "kernels/cpu/indexer-bf16-inl.h"
 #include "kernels/cpu/indexer-int8-inl.h"
 #include "kernels/cpu/topk-avx512-inl.h"
