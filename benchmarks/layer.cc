@@ -22,6 +22,13 @@ ModelConfig config_of(const Bench& bench, const LayerOptions& options) {
   c.first_k_dense_replace = options.dense_layers;
   c.n_routed_experts = options.experts;
   c.vocab_size = kVocab;
+  if (options.mini) {  // as benchmarks/peers/make_gguf.py writes it
+    c.hidden_size = 1024;
+    c.intermediate_size = 4096;
+    c.moe_intermediate_size = 512;
+    c.num_attention_heads = 16;
+    c.q_lora_rank = 512;
+  }
   if (bench.smoke()) {
     c.hidden_size = 256;
     c.intermediate_size = 256;

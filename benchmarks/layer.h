@@ -1,6 +1,6 @@
-// One or few layers of DeepSeek-V3.2 at full width on random weights, run by the model's own
-// forward pass. The weights lie in Bench::codes(); where that is too small for 256 experts, several
-// share their bytes, far enough apart that each is read from DRAM every time.
+// One or few layers of DeepSeek-V3.2 at full width (or a small one) on random weights, run by the
+// model's own forward pass. The weights lie in Bench::codes(); where that is too small for 256
+// experts, several share their bytes, far enough apart that each is read from DRAM every time.
 #ifndef DSV32_BENCHMARKS_LAYER_H_
 #define DSV32_BENCHMARKS_LAYER_H_
 
@@ -22,6 +22,7 @@ struct LayerOptions {
   int batch_tokens = 64;  // of one pass, at most
   int dense_layers = 0, moe_layers = 1, experts = 256;
   bool logits = false;  // of the last token of a pass, too
+  bool mini = false;    // few heads and narrow projections; indexer and cache of full size
 };
 
 class LayerBench {

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the peers and runs them beside dsv32, in turns. usage: bench_peers.sh [--json FILE] [ROW...]
-#   llama.cpp   out of PyPI's llama-cpp-python source, with random models of real width in Q8_0 (2.5 GB) and BF16 (4.8 GB)
+#   llama.cpp   out of PyPI's llama-cpp-python source, with random models of real width in Q8_0 (2.5 GB) and BF16 (4.8 GB), and a small one
 #   oneDNN, OpenBLAS       Debian's libdnnl-dev and libopenblas-pthread-dev, unpacked, not installed
 #   tokenizers, tiktoken   from PyPI
 # Everything lies in build/peers. A peer that cannot be had is skipped by name.
@@ -49,7 +49,7 @@ fi
 make_gguf() {  # TYPE FILE
   [ -f "$2" ] || { .venv/bin/python benchmarks/peers/make_gguf.py "$2.part" "$1" && mv "$2.part" "$2"; }
 }
-for type in q8_0 bf16; do
+for type in q8_0 bf16 mini; do
   [ -n "$python" ] || break
   step "random GGUF ($type)" make_gguf $type "$peers/deepseek32-$type.gguf" ||
     skip "llama.cpp's rows of $type" "the GGUF could not be written"
@@ -70,5 +70,6 @@ done
 [ -n "$rows" ] || set -- "$@" e2e gemm_vs peer
 # One thread for oneDNN, whose rows run on one; llama.cpp has its own number.
 OMP_NUM_THREADS=1 DSV32_BENCH_PYTHON=$root/.venv/bin/python DSV32_BENCH_GGUF=$peers/deepseek32-q8_0.gguf \
-  DSV32_BENCH_GGUF_BF16=$peers/deepseek32-bf16.gguf DSV32_BENCH_COMMIT=$commit \
+  DSV32_BENCH_GGUF_BF16=$peers/deepseek32-bf16.gguf DSV32_BENCH_GGUF_MINI=$peers/deepseek32-mini.gguf \
+  DSV32_BENCH_COMMIT=$commit \
   DSV32_BENCH_COMMAND=$command "$build/benchmarks/dsv32-bench" "$@"

@@ -1,6 +1,5 @@
-"""Writes a random GGUF of DeepSeek-V3.2's real width for llama.cpp: one dense layer, one MoE layer of 32 experts.
-
-The same shape as LayerBench's model of two layers. usage: make_gguf.py OUT.gguf [q8_0|bf16] (needs PyPI's `gguf`)
+"""Writes a random GGUF of DeepSeek-V3.2 for llama.cpp, of real width or small: one dense layer, one MoE layer of 32
+experts, as LayerBench's models of two layers. usage: make_gguf.py OUT.gguf [q8_0|bf16|mini] (needs PyPI's `gguf`)
 """
 import sys
 
@@ -10,7 +9,10 @@ import numpy
 HIDDEN, VOCAB, HEADS, EXPERTS = 7168, 4096, 128, 32
 Q_RANK, KV_RANK, NOPE, ROPE, VALUE = 1536, 512, 128, 64, 128
 INDEX_HEADS, INDEX_DIM, MLP, MOE_MLP = 64, 128, 18432, 2048
-TYPE = gguf.GGMLQuantizationType[(sys.argv[2] if len(sys.argv) > 2 else "q8_0").upper()]
+KIND = sys.argv[2] if len(sys.argv) > 2 else "q8_0"
+if KIND == "mini":  # Q8_0; indexer and cache stay
+    HIDDEN, HEADS, Q_RANK, MLP, MOE_MLP = 1024, 16, 512, 4096, 512
+TYPE = gguf.GGMLQuantizationType["BF16" if KIND == "bf16" else "Q8_0"]
 
 rng = numpy.random.default_rng(1)
 # Blocks of 32 weights: an f16 scale and 32 int8, or 32 BF16. Every tensor is a piece of this.

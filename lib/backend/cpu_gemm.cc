@@ -106,7 +106,7 @@ void CpuBackend::run_segments(std::span<const Segment> segments, const Activatio
   const auto cols = static_cast<int>(x.dense.cols);
   const std::int64_t row_bytes = kernels::packed_row_bytes(cols);
   const auto count = static_cast<std::int64_t>(segments.size());
-  const std::int64_t each = rows < kManyRows ? kPiecesPerWorker : kPiecesPerWorker / 4;
+  const std::int64_t each = rows < kManyRows ? kPiecesPerWorker : kPiecesPerWorker / 2;
   const std::int64_t wanted =
       pool_.size() == 1 ? 1 : ceil_div(std::int64_t{pool_.size()} * each, count);
   const std::int64_t size = ceil_div(ceil_div(out.cols, wanted), kPieceRows) * kPieceRows;
