@@ -20,12 +20,12 @@ using ReadLoop = std::uint64_t (*)(const std::byte* data, std::size_t bytes);
 using ComputeLoop = void (*)(std::int64_t rounds);
 
 std::uint64_t read_plain(const std::byte* data, std::size_t bytes) {
-  const std::size_t quarter = bytes / 4 / 32 * 32;
+  const std::size_t half = bytes / 2 / 32 * 32;
   std::uint64_t sum[4] = {};
-  for (std::size_t i = 0; i < quarter; i += 32) {
-    for (std::size_t stream = 0; stream < 4; ++stream) {
+  for (std::size_t i = 0; i < half; i += 32) {
+    for (std::size_t stream = 0; stream < 2; ++stream) {
       std::uint64_t x[4];
-      std::memcpy(x, data + stream * quarter + i, 32);
+      std::memcpy(x, data + stream * half + i, 32);
       for (int j = 0; j < 4; ++j) sum[j] ^= x[j];
     }
   }
@@ -42,35 +42,30 @@ __attribute__((target("avx2"))) inline __m256i load256(const std::byte* p) {
   return _mm256_xor_si256(_mm256_loadu_si256(q), _mm256_loadu_si256(q + 1));
 }
 
-// 128 bytes of each of four streams in turn.
+// 128 bytes of each of two streams in turn. (Four whose distances are powers of two meet in the
+// same banks: 10 % less on the development machine.)
 __attribute__((target("avx512f"))) std::uint64_t read_avx512(const std::byte* data,
                                                              std::size_t bytes) {
-  const std::size_t quarter = bytes / 4 / 128 * 128;
-  __m512i a = _mm512_setzero_si512(), b = a, c = a, d = a;
-  for (std::size_t i = 0; i < quarter; i += 128) {
+  const std::size_t half = bytes / 2 / 128 * 128;
+  __m512i a = _mm512_setzero_si512(), b = a;
+  for (std::size_t i = 0; i < half; i += 128) {
     a = _mm512_xor_si512(a, load512(data + i));
-    b = _mm512_xor_si512(b, load512(data + quarter + i));
-    c = _mm512_xor_si512(c, load512(data + 2 * quarter + i));
-    d = _mm512_xor_si512(d, load512(data + 3 * quarter + i));
+    b = _mm512_xor_si512(b, load512(data + half + i));
   }
-  a = _mm512_xor_si512(_mm512_xor_si512(a, b), _mm512_xor_si512(c, d));
   std::uint64_t x[8];
-  _mm512_storeu_si512(x, a);
+  _mm512_storeu_si512(x, _mm512_xor_si512(a, b));
   return x[0] ^ x[1] ^ x[2] ^ x[3] ^ x[4] ^ x[5] ^ x[6] ^ x[7];
 }
 
 __attribute__((target("avx2"))) std::uint64_t read_avx2(const std::byte* data, std::size_t bytes) {
-  const std::size_t quarter = bytes / 4 / 64 * 64;
-  __m256i a = _mm256_setzero_si256(), b = a, c = a, d = a;
-  for (std::size_t i = 0; i < quarter; i += 64) {
+  const std::size_t half = bytes / 2 / 64 * 64;
+  __m256i a = _mm256_setzero_si256(), b = a;
+  for (std::size_t i = 0; i < half; i += 64) {
     a = _mm256_xor_si256(a, load256(data + i));
-    b = _mm256_xor_si256(b, load256(data + quarter + i));
-    c = _mm256_xor_si256(c, load256(data + 2 * quarter + i));
-    d = _mm256_xor_si256(d, load256(data + 3 * quarter + i));
+    b = _mm256_xor_si256(b, load256(data + half + i));
   }
-  a = _mm256_xor_si256(_mm256_xor_si256(a, b), _mm256_xor_si256(c, d));
   std::uint64_t x[4];
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(x), a);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(x), _mm256_xor_si256(a, b));
   return x[0] ^ x[1] ^ x[2] ^ x[3];
 }
 

@@ -17,7 +17,7 @@ struct Isa {
 };
 const Isa& isa();
 
-// Reads [data, data + bytes) once in four streams a slice; bytes a second. `bytes` should be many
+// Reads [data, data + bytes) once in two streams a slice; bytes a second. `bytes` should be many
 // times the last cache.
 double read_rate(ThreadPool& pool, const std::byte* data, std::size_t bytes);
 

@@ -14,7 +14,7 @@ Result read_limit(Bench& bench, int threads) {
   while (now() - start < bench.seconds() / 2);
   std::sort(rates.begin(), rates.end());
   return {.value = rates[rates.size() / 2] / 1e9,
-          .note = formatted("best {:.1f}; {} in four streams", rates.back() / 1e9, isa().read)};
+          .note = formatted("best {:.1f}; {} in two streams", rates.back() / 1e9, isa().read)};
 }
 
 Result compute_limit(Bench& bench, int threads) {

@@ -17,12 +17,11 @@ constexpr int kDirectStreams = M == 1 ? 2 : 1;
 // Bytes of each stream from what is read to what is fetched. Into L2: L1 has no room (60 %).
 constexpr int kPrefetch = 32768;
 
-// Bytes of each row of a tile from what is read to what is fetched into L1. Blockwise types alone,
-// with one row of x, gain (Zen 4, from DRAM: 3 to 8 %); without it they lean on what the processor
+// Whether a tile's rows are fetched into L1, too, W::kNear bytes before they are read. With one row
+// of x most types gain (Zen 4, from DRAM: 3 to 8 %): without it they lean on what the processor
 // fetches of its own, whose luck changes with the order of loads.
-constexpr int kNear = 1024;
 template <class W, int M>
-constexpr bool kFetchesNear = W::kBlockwise && (M == 1);
+constexpr bool kFetchesNear = M == 1 && (W::kNear != 0);
 
 // Rows of weights of a tile; sums, and fresh chains if blockwise, stay in registers.
 template <class W, int M>
@@ -185,8 +184,8 @@ static inline void add_trees(const __m512* sum, bool first, float* total) {
   }
 }
 
-// What the stream needs later, and of each row what it needs soon: kNear bytes behind `offset`, or
-// of the row that follows in its stream. (In one function: GCC drops a call that only fetches.)
+// What the stream needs later, and of each row what it needs soon: W::kNear bytes behind `offset`,
+// or of the row that follows in its stream. (In one function: GCC drops a call that only fetches.)
 template <class T>
 static inline void fetch_next(const LinearParams& p, std::int64_t offset, T* tile) {
   using W = typename T::W;
@@ -200,7 +199,7 @@ static inline void fetch_next(const LinearParams& p, std::int64_t offset, T* til
     tile->next[s] += kBytes;
   }
   if constexpr (!kFetchesNear<W, T::kTokens>) return;
-  std::int64_t near = offset + kNear;
+  std::int64_t near = offset + W::kNear;
   if (near >= W::at(p.w, 0, p.cols) - p.w.data) {
     near += W::at(p.w, T::kNeighbours, 0) - W::at(p.w, 0, p.cols);
   }
@@ -381,11 +380,21 @@ static void linear_groups(const LinearParams& p) {
   linear_direct<W, M, false>(p);
 }
 
+// How M rows of x read weights of type W.
+template <class W, int M>
+struct Reading {
+  using Type = W;
+};
+template <>
+struct Reading<Fp8Pow2Weights, 1> {
+  using Type = Fp8Pow2Once;
+};
+
 // Whether p had few enough rows.
 template <class W, int M = 1>
 static bool linear_few(const LinearParams& p) {
   if (p.num_rows == M) {
-    linear_groups<W, M>(p);
+    linear_groups<typename Reading<W, M>::Type, M>(p);
     return true;
   }
   if constexpr (M < kDirectRows) return linear_few<W, M + 1>(p);

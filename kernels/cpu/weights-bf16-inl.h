@@ -98,9 +98,10 @@ namespace {  // members of a class are weak symbols elsewhere
 
 // How rows of one weight type become blocks of 128 BF16 values in four registers, in the order in
 // which pack() lays x out for that type. `n` columns exist; the rest are zeros, or meet zeros of x.
-// `half` gives two of the four.
+// `half` gives two of the four. kNear: gemv-bf16-inl.h.
 struct Bf16Weights {
   static constexpr bool kBlockwise = false, kRowScales = false;
+  static constexpr int kNear = 0;
   static inline Lut lut(const ScaleRow&, int) { return Lut{}; }
   static inline const std::byte* at(const Matrix& w, std::int64_t row, int k) {
     return w.data + 2 * (row * w.stride + k);
@@ -120,6 +121,7 @@ struct Bf16Weights {
 
 struct Fp8Pow2Weights {
   static constexpr bool kBlockwise = false, kRowScales = false;
+  static constexpr int kNear = 0;
   static inline Lut lut(const ScaleRow& scales, int block) { return load_lut(scales.table(block)); }
   static inline const std::byte* at(const Matrix& w, std::int64_t row, int k) {
     return w.data + row * w.stride + k;
@@ -136,8 +138,21 @@ struct Fp8Pow2Weights {
   }
 };
 
+// Codes are read once, by force: a look-up destroys its index, and GCC would read them anew for
+// each use. With one row of x loads are what bounds (Zen 4, from L2: 6.5 to 6.0 cycles a line);
+// with more it is slower.
+struct Fp8Pow2Once : Fp8Pow2Weights {
+  static constexpr int kNear = 1024;
+  template <bool Whole, int Half>
+  static inline void half(const std::byte* p, int n, const Lut& t, __m512i* v) {
+    if (!Whole) return Fp8Pow2Weights::half<Whole, Half>(p, n, t, v);
+    decode_codes(*reinterpret_cast<const volatile __m512i_u*>(p + 64 * Half), t, v, v + 1);
+  }
+};
+
 struct Fp8Weights : Fp8Pow2Weights {
   static constexpr bool kBlockwise = true;
+  static constexpr int kNear = 1024;
   static inline Lut lut(const ScaleRow&, int) { return load_lut(code_table(1.0f)); }
 };
 
@@ -157,6 +172,7 @@ static constexpr CodeTable kIntegerTable = make_integer_table();
 
 struct Int8Weights {
   static constexpr bool kBlockwise = true, kRowScales = true;
+  static constexpr int kNear = 1024;
   static inline Lut lut(const ScaleRow&, int) { return load_lut(&kIntegerTable); }
   static inline const std::byte* at(const Matrix& w, std::int64_t row, int k) {
     return w.data + row * w.stride + k;
@@ -200,6 +216,7 @@ static constexpr NibbleTable kNibbleTable = make_nibble_table();
 // Columns i, 4 + i, 8 + i, ... to register i: the i-th nibbles of 16-bit words.
 struct Int4Weights {
   static constexpr bool kBlockwise = true, kRowScales = true;
+  static constexpr int kNear = 1024;
   static inline Lut lut(const ScaleRow&, int) {
     return {_mm512_load_si512(kNibbleTable.at), __m512i{}, __m512i{}, __m512i{}};
   }
