@@ -254,9 +254,8 @@ static void direct_part(const LinearParams& p, const Part& part, T* tile, __m512
   }
 }
 
-// Totals of M rows of x and R rows of weights, S streams of them, to the columns `row`, `row` +
-// step,
-// ... and on. Loads have the size of the stores before them, or they would wait for memory.
+// Totals of M rows of x, each R rows of weights in S streams, to the columns that begin at `row`,
+// at `row` + step and so on. Loads have the size of the stores before them, or they would wait.
 template <int R, int M, int S>
 static inline void store_tile(const LinearParams& p, const float* total, std::int64_t row,
                               std::int64_t step) {

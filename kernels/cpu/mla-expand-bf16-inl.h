@@ -8,7 +8,7 @@ constexpr int kExpandTile = 3;  // tokens
 constexpr int kExpandFew = 2;   // tokens whose sums fit beside the decoding
 
 // Rows of expand's weights: `count` from `first` on, at most kExpandRows, of one block of scales.
-// What is to be fetched lies `ahead` bytes further on, if not 0.
+// What is to be fetched lies `ahead` bytes further on; 0 behind the last head.
 struct ExpandedRows {
   std::int64_t first;
   int count, latent;
@@ -29,10 +29,8 @@ template <class Visit>
       __m512i a = _mm512_setzero_si512(), b = a;
       if (r < rows.count) {
         const std::byte* from = w.data + ((rows.first + r) * w.stride + c) * size;
-        if (rows.ahead != 0) {
-          for (int i = 0; i < size; ++i) {
-            _mm_prefetch(reinterpret_cast<const char*>(from) + rows.ahead + 64 * i, _MM_HINT_T1);
-          }
+        for (int i = 0; i < size; ++i) {
+          _mm_prefetch(reinterpret_cast<const char*>(from) + rows.ahead + 64 * i, _MM_HINT_T1);
         }
         if (size == 1) {
           decode_codes(_mm512_loadu_si512(from), lut, &a, &b);
