@@ -20,13 +20,6 @@ static __m512i unpack_order(int half) {
   return _mm512_load_si512(index);
 }
 
-// Whether code_table has a table for a scale.
-static bool has_table(float scale) {
-  const std::uint32_t bits = float_bits(scale), field = bits >> 23;
-  return (bits & 0x7FFFFFu) == 0 &&
-         (field == 0 || (field >= 127 - kMaxExponent && field <= 127 + kMaxExponent));
-}
-
 // 128 values of a row of x as BF16 in natural order; zeros behind the last.
 static void load_x_block(const PackParams& p, std::int64_t m, int k, __m512i* v) {
   const int n = p.cols - k < kBlock ? p.cols - k : kBlock;
@@ -54,7 +47,7 @@ static bool decode_x_block(const PackParams& p, std::int64_t m, int k, __m512i* 
   if (p.type != ValueType::e4m3 || p.w_type != ValueType::e4m3 || p.cols - k < kBlock) return false;
   const std::int64_t blocks = (p.cols + kBlock - 1) / kBlock;
   const float scale = p.scale ? p.scale[m * blocks + k / kBlock] : 1.0f;
-  if (!has_table(scale)) return false;
+  if (!is_table_scale(scale)) return false;
   Fp8Weights::decode<true>(p.x + m * p.x_stride + k, kBlock, load_lut(code_table(scale)), v);
   return true;
 }

@@ -1,5 +1,5 @@
 // BF16 columns in registers, and latent records as rows of them: for mla-bf16-inl.h,
-// mla-project-bf16-inl.h and indexer-bf16-inl.h.
+// mla-absorb-bf16-inl.h, mla-expand-bf16-inl.h and indexer-bf16-inl.h.
 
 constexpr int kColumns = 64;  // columns of a block of values: four registers of 16
 
@@ -55,13 +55,6 @@ static inline void dequantise_codes(__m512i codes, float scale, const Lut& unit,
   decode_codes(codes, unit, first, second);
   *first = scale_columns(*first, _mm512_set1_ps(scale));
   *second = scale_columns(*second, _mm512_set1_ps(scale));
-}
-
-static bool is_table_scale(float scale) {
-  const std::uint32_t bits = float_bits(scale);
-  const int exponent = static_cast<int>(bits >> 23) - 127;  // a sign makes it large
-  return bits == 0 ||
-         ((bits & 0x7FFFFFu) == 0 && exponent >= -kMaxExponent && exponent <= kMaxExponent);
 }
 
 // 64 columns of a record from `c` on, in the order of decode_codes.

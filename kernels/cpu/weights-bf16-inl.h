@@ -41,6 +41,13 @@ static constexpr CodeTables make_code_tables() {
 static constexpr CodeTables kCodeTables = make_code_tables();
 // The table of a scale that is 0 or 2^k, |k| <= kMaxExponent.
 static const CodeTable* code_table(float scale) { return &kCodeTables.at[float_bits(scale) >> 23]; }
+// Whether a scale is such a one.
+static bool is_table_scale(float scale) {
+  const std::uint32_t bits = float_bits(scale);
+  const int exponent = static_cast<int>(bits >> 23) - 127;  // a sign makes it large
+  return bits == 0 ||
+         ((bits & 0x7FFFFFu) == 0 && exponent >= -kMaxExponent && exponent <= kMaxExponent);
+}
 
 // The scales of one row: found once, read a block at a time.
 struct ScaleRow {
