@@ -223,5 +223,35 @@ TEST_CASE("every e4m3 code times every power of two is exact") {
   });
 }
 
+TEST_CASE("scales of x beyond those of conversion tables are exact") {
+  const Bytes one(kBlock, std::byte{0x38});  // e4m3 1.0
+  const Bytes unit = Data::stored({1.0f}, ValueType::f32);
+  const Matrix w{.data = one.data(),
+                 .type = ValueType::e4m3,
+                 .stride = kBlock,
+                 .scale = unit.data(),
+                 .scale_type = ScaleType::f32,
+                 .scale_stride = 1,
+                 .scales_are_pow2 = true};
+  for_tables([&](const CpuKernels& table, const CpuKernels&) {
+    for (const float scale : {0x1p110f, 0x1p-110f, 0x1p100f, 0.0f}) {
+      const auto out = read(run_linear(table, {.w = w,
+                                               .x = one,
+                                               .x_type = ValueType::e4m3,
+                                               .x_scale = &scale,
+                                               .blockwise = false,
+                                               .type = ValueType::f32,
+                                               .first_row = 0,
+                                               .rows = 1,
+                                               .cols = kBlock,
+                                               .first = 0,
+                                               .last = 1,
+                                               .out_stride = 1}),
+                            ValueType::f32);
+      CHECK(out[0] == scale * float{kBlock});
+    }
+  });
+}
+
 }  // namespace
 }  // namespace dsv32::test
