@@ -15,8 +15,9 @@ BUILD = ROOT / "build/mutants/build"
 
 
 def run(*command, **options):
-    return subprocess.run([str(part) for part in command], stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, text=True, **options)
+    """A finished command. Its output need not be UTF-8: a mutant of the text code may well print half a character."""
+    return subprocess.run([str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          encoding="utf-8", errors="replace", **options)
 
 
 def load(path=ROOT / "tests/mutants/mutants.toml"):
