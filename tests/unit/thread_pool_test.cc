@@ -134,7 +134,10 @@ TEST_CASE("an exception of a body arrives, and the pool goes on") {
                                           if (item % 3 == 1) throw std::runtime_error("mine");
                                         }),
                       std::runtime_error);
-      CHECK(ran >= 2);
+      // One thread stops at item 1. Several begin apart: a share whose first item throws may come
+      // before all others.
+      if (threads == 1) CHECK(ran == 2);
+      CHECK(ran >= 1);
       CHECK(ran <= 100);
     }
     expect_each_once(pool, 100);
