@@ -87,10 +87,10 @@ DSV32_BF16 void tile(const std::byte* a, const std::byte* b, int pairs, const fl
     __m512bh x[kLanes];
 #pragma GCC unroll 3
     for (int l = 0; l < kLanes; ++l)
-      x[l] = (__m512bh)_mm512_loadu_si512(b + (std::size_t{kMhaQueries} * p + 16 * l) * 4);
+      x[l] = (__m512bh)_mm512_loadu_si512(b + (std::int64_t{kMhaQueries} * p + 16 * l) * 4);
 #pragma GCC unroll 8
     for (int r = 0; r < kTile; ++r) {
-      const __m512bh y = pair(load_pair(a + (std::size_t{kTile} * p + r) * 4));
+      const __m512bh y = pair(load_pair(a + (std::int64_t{kTile} * p + r) * 4));
 #pragma GCC unroll 3
       for (int l = 0; l < kLanes; ++l) sum[r][l] = _mm512_dpbf16_ps(sum[r][l], y, x[l]);
     }
@@ -144,9 +144,10 @@ DSV32_BF16 void soften(Scratch& s, int lane) {
   _mm512_storeu_ps(s.keep + lane, keep);
 }
 
-// `bytes` to come soon, into the second-level cache.
-DSV32_BF16 void fetch(const std::byte* data, std::size_t bytes) {
-  for (std::size_t i = 0; i < bytes; i += 64) _mm_prefetch(data + i, _MM_HINT_T1);
+// `bytes` to come soon, into the second-level cache. Always inline: GCC 12 drops calls to a function
+// that only prefetches.
+[[gnu::always_inline]] inline void fetch(const std::byte* data, std::int64_t bytes) {
+  for (std::int64_t i = 0; i < bytes; i += 64) _mm_prefetch(data + i, _MM_HINT_T1);
 }
 
 }  // namespace
@@ -167,9 +168,10 @@ void MhaHead::attend(int length) {
     for (int lane = 0; lane < kMhaQueries; lane += 16) soften(s, lane);
     const std::byte* values = values_.get() + static_cast<std::size_t>(first) * kMhaValue * 2;
     for (int d = 0; d < kMhaValue; d += kTile) {
-      constexpr std::size_t kPart = kMhaKeys * kMhaValue * 2 / (kMhaValue / kTile);
-      fetch(values + std::size_t{kMhaKeys} * kMhaValue * 2 + d / kTile * kPart, kPart);
-      tile(values + d / kTile * kPart, reinterpret_cast<const std::byte*>(s.pairs), kMhaKeys / 2,
+      constexpr std::int64_t kPart = kMhaKeys * kMhaValue * 2 / (kMhaValue / kTile);
+      const std::byte* part = values + std::int64_t{d} / kTile * kPart;
+      fetch(part + std::int64_t{kMhaKeys} * kMhaValue * 2, kPart);
+      tile(part, reinterpret_cast<const std::byte*>(s.pairs), kMhaKeys / 2,
            s.keep, s.out[d]);
     }
   }
