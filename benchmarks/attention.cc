@@ -79,7 +79,7 @@ void fill_f32(float* out, std::int64_t count, unsigned seed) {
   std::generate_n(out, count, [&] { return normal(engine); });
 }
 
-AttentionBench::AttentionBench(Bench& bench, int tokens, int queries) : queries_(queries) {
+AttentionBench::AttentionBench(Bench& bench, int tokens, int queries) {
   const int pages = (tokens + kPageSize - 1) / kPageSize;
   const std::int64_t page_bytes = std::int64_t{kPageSize} * kLayout.latent_record();
   latent_ = huge_memory(static_cast<std::size_t>(pages * page_bytes));

@@ -41,7 +41,6 @@ class AttentionBench {
   BatchView batch(int length, int queries);
   void attend(Backend& backend, TensorView indices);
 
-  int queries_;
   std::shared_ptr<std::byte> latent_, index_;
   PagedKv kv_;
   std::vector<std::int32_t> tokens_, positions_, slots_, sequences_, page_table_, indices_, random_;

@@ -144,8 +144,8 @@ DSV32_BF16 void soften(Scratch& s, int lane) {
   _mm512_storeu_ps(s.keep + lane, keep);
 }
 
-// `bytes` to come soon, into the second-level cache. Always inline: GCC 12 drops calls to a function
-// that only prefetches.
+// `bytes` to come soon, into the second-level cache. Always inline: GCC 12 drops calls to a
+// function that only prefetches.
 [[gnu::always_inline]] inline void fetch(const std::byte* data, std::int64_t bytes) {
   for (std::int64_t i = 0; i < bytes; i += 64) _mm_prefetch(data + i, _MM_HINT_T1);
 }
@@ -171,8 +171,7 @@ void MhaHead::attend(int length) {
       constexpr std::int64_t kPart = kMhaKeys * kMhaValue * 2 / (kMhaValue / kTile);
       const std::byte* part = values + std::int64_t{d} / kTile * kPart;
       fetch(part + std::int64_t{kMhaKeys} * kMhaValue * 2, kPart);
-      tile(part, reinterpret_cast<const std::byte*>(s.pairs), kMhaKeys / 2,
-           s.keep, s.out[d]);
+      tile(part, reinterpret_cast<const std::byte*>(s.pairs), kMhaKeys / 2, s.keep, s.out[d]);
     }
   }
 }

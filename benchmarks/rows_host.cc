@@ -159,7 +159,7 @@ double parse_seconds(Bench& bench, std::string_view text, std::size_t piece) {
 }
 
 Result parse(Bench& bench) {
-  const std::string text = tool_calls(bench.pick(1'000'000, 10'000));
+  const std::string text = tool_calls(bench.pick<std::size_t>(1'000'000, 10'000));
   const auto rate = [&](std::size_t piece) {
     return static_cast<double>(text.size()) / parse_seconds(bench, text, piece) / 1e6;
   };
@@ -169,7 +169,7 @@ Result parse(Bench& bench) {
 }
 
 Result parse_linear(Bench& bench) {
-  const std::size_t size = bench.pick(1'000'000, 10'000);
+  const std::size_t size = bench.pick<std::size_t>(1'000'000, 10'000);
   const std::string once = tool_calls(size), twice = tool_calls(2 * size);
   return {.value = parse_seconds(bench, twice, 64) / parse_seconds(bench, once, 64)};
 }

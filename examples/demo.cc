@@ -141,7 +141,7 @@ void tool_call(const dsv32::Model& model, const std::vector<cli::Tool>& tools, c
                         .content = part.value("system", "You are a helpful assistant.")};
   for (const Json& name : part.at("tools"))
     for (const cli::Tool& tool : tools)
-      if (tool.name == name) system.tools_json.push_back(tool.schema_json);
+      if (tool.name == name.get<std::string>()) system.tools_json.push_back(tool.schema_json);
   require(system.tools_json.size() == part.at("tools").size(), "a tool is missing from tools.json");
 
   dsv32::Session session(model);

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Sets this machine up, builds everything, runs all tests; the last line is "N passed, N failed".
-#   --full    all mutants instead of ten, and the thread sanitizer
+#   --full    all mutants instead of ten, the thread sanitizer, and all tests built by clang
 #   --quick   build and tests only
 # Slow checks (tidy, fuzz, mutants) are not repeated while their inputs are unchanged; they say so.
 set -euo pipefail
@@ -80,6 +80,13 @@ if [ "$mode" != --quick ]; then
     check "configure (tsan)" cmake --preset tsan
     check "build (tsan)" cmake --build --preset tsan -j "$jobs"
     check_tests "tests (tsan)" ctest --preset tsan -j "$jobs"
+    if [ -n "$(tool clang++)" ]; then
+      check "configure (clang)" cmake --preset clang
+      check "build (clang)" cmake --build --preset clang -j "$jobs"
+      check_tests "tests (clang)" ctest --preset clang -j "$jobs"
+    else
+      skip "clang" "no clang++"
+    fi
     once check "mutants" "${code[@]}" scripts -- scripts/mutants.sh --all
   else
     once check "mutants" "${code[@]}" scripts -- scripts/mutants.sh --draw 10

@@ -121,8 +121,8 @@ dsv32::ModelConfig parsed(const Json& config) {
 void copy_tokenizer(const std::string& from, const dsv32::ModelConfig& config,
                     OutputFolder& folder) {
   const std::filesystem::path source(from);
-  const std::size_t size = dsv32::Tokenizer::load(source / "tokenizer.json").vocab_size();
-  if (size > static_cast<std::size_t>(config.vocab_size))
+  const int size = dsv32::Tokenizer::load(source / "tokenizer.json").vocab_size();
+  if (size > config.vocab_size)
     throw UsageError("the tokenizer has " + std::to_string(size) + " tokens, the model only " +
                      std::to_string(config.vocab_size));
   for (const char* name : {"tokenizer.json", "tokenizer_config.json"})

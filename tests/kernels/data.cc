@@ -1,14 +1,17 @@
 #include "tests/kernels/data.h"
 
+#include <algorithm>
+
 #include "kernels/numbers.h"
 
 namespace dsv32::test {
 
-#if defined(__aarch64__)
-using Half = __fp16;  // GCC 12 has no _Float16 for C++ there
-#else
-using Half = _Float16;
-#endif
+// To nearest, ties to even; below 65,504.
+static std::uint16_t to_f16(float x) {
+  const int exponent = std::max(std::ilogb(x), -14);  // below it the spacing stays
+  const auto size = static_cast<int>(std::nearbyint(std::ldexp(std::fabs(x), 10 - exponent)));
+  return static_cast<std::uint16_t>((std::signbit(x) ? 0x8000 : 0) + (exponent + 14) * 1024 + size);
+}
 
 Bytes Data::stored(const std::vector<float>& from, ValueType type) {
   Bytes out(from.size() * static_cast<std::size_t>(bytes_of(type)));
@@ -19,9 +22,9 @@ Bytes Data::stored(const std::vector<float>& from, ValueType type) {
       const std::uint16_t bits = kernels::to_bf16(from[i]);
       std::memcpy(out.data() + 2 * i, &bits, 2);
     }
-    if (type == ValueType::f16) {  // multiples of 2^-10 below 2 are exact
-      const auto half = static_cast<Half>(from[i]);
-      std::memcpy(out.data() + 2 * i, &half, 2);
+    if (type == ValueType::f16) {
+      const std::uint16_t bits = to_f16(from[i]);
+      std::memcpy(out.data() + 2 * i, &bits, 2);
     }
   }
   return out;

@@ -138,7 +138,7 @@ TEST_CASE("INT8 pages are what the definition says, byte for byte") {
         amax = std::max(amax, std::fabs(value));
       }
       const float scale = amax / 127.0f;
-      const std::size_t page = int8_layout(kDim).index_page();
+      const auto page = static_cast<std::size_t>(int8_layout(kDim).index_page());
       Bytes want(2 * page, std::byte{0xA5});
       for (const std::int32_t slot : keys.slots) {
         std::byte* at = want.data() + static_cast<std::size_t>(slot / kPageSize) * page;

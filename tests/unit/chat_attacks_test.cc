@@ -105,7 +105,7 @@ TEST_CASE("PA-20 several tags in one piece lose nothing") {
   REQUIRE(want.message.tool_calls.size() == 2);
   // Every piece of two to eight hundred bytes, from every place on: what speculation hands out.
   std::size_t different = 0;
-  for (const std::size_t size : {2, 7, 40, 90, 200, 800}) {
+  for (const std::size_t size : {2U, 7U, 40U, 90U, 200U, 800U}) {
     for (std::size_t first = 0; first < size && first < text.size(); ++first) {
       std::vector<std::size_t> cuts;
       for (std::size_t at = first; at < text.size(); at += size) {

@@ -184,7 +184,7 @@ TEST_CASE("a worker takes its own share in order, then the others'") {
     });
     std::vector<int> want(static_cast<std::size_t>(count));
     std::iota(want.begin(), want.end(), 0);
-    std::ranges::rotate(want, want.begin() + count * 2 / 3);
+    std::rotate(want.begin(), want.begin() + count * 2 / 3, want.end());
     CHECK(order == want);
   }
 }
