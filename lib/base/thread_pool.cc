@@ -52,9 +52,9 @@ void futex_wake(Word& word, int threads) {
   syscall(SYS_futex, &word, FUTEX_WAKE_PRIVATE, threads, nullptr, nullptr, 0);
 }
 
-// Whether done() came true within `spin`. Yields, so that a thread which shares our core gets on.
+// Whether done() came true within `spin`. Yielding, so that a thread which shares our core gets on.
 template <class Done>
-bool spin_until(std::chrono::microseconds spin, Done&& done) {
+bool spin_until(std::chrono::microseconds spin, bool yielding, Done&& done) {
   if (done()) return true;
   if (spin.count() == 0) return false;
   const auto end = Clock::now() + spin;
@@ -63,7 +63,7 @@ bool spin_until(std::chrono::microseconds spin, Done&& done) {
       if (done()) return true;
       pause();
     }
-    sched_yield();
+    if (yielding) sched_yield();
   } while (Clock::now() < end);
   return done();
 }
@@ -108,7 +108,8 @@ class ThreadPool::Impl {
         size_(static_cast<int>(shares_.size())) {
     if (executor_) return;
     const std::vector<int> cpus = affinity();
-    may_move_ = !options.pin_threads && static_cast<std::size_t>(size_) <= cpus.size();
+    own_cores_ = static_cast<std::size_t>(size_) <= cpus.size();
+    may_move_ = own_cores_ && !options.pin_threads;
     const SignalBlock block;
     workers_ = std::make_unique<std::vector<Worker>>(static_cast<std::size_t>(size_ - 1));
     for (std::size_t i = 0; i < workers_->size(); ++i) {
@@ -196,10 +197,12 @@ class ThreadPool::Impl {
     work(0);
     gate_.fetch_and(~kOpen, std::memory_order_acq_rel);  // who is not inside stays outside
     const auto empty = [this] { return gate_.load(std::memory_order_acquire) == 0; };
-    if (spin_until(spin_ / 2, empty)) return;
+    // Yields where one of us may wait for this core. Elsewhere a stranger would take it, and keep
+    // it for some milliseconds.
+    if (spin_until(spin_ / 2, !own_cores_, empty)) return;
     for (Worker& worker : *workers_) worker.lendee.forget();
     help_workers();
-    if (!spin_until(spin_ / 2, empty)) sleep_until_empty();
+    if (!spin_until(spin_ / 2, !own_cores_, empty)) sleep_until_empty();
   }
 
   void sleep_until_empty() {
@@ -229,7 +232,7 @@ class ThreadPool::Impl {
     Elsewhere elsewhere;
     for (std::uint32_t seen = 0;;) {
       const auto news = [&] { return regions_.load(std::memory_order_acquire) != seen; };
-      if (!spin_until(spin_, news)) {
+      if (!spin_until(spin_, true, news)) {
         sleepers_.fetch_add(1);
         while (regions_.load() == seen) futex_wait(regions_, seen);
         sleepers_.fetch_sub(1, std::memory_order_relaxed);
@@ -305,7 +308,8 @@ class ThreadPool::Impl {
   std::chrono::microseconds spin_;
   pid_t owner_;
   int size_;
-  bool may_move_ = false;  // whether there is a core for each worker, and none is pinned
+  bool own_cores_ = false;  // whether there is a core for each of us
+  bool may_move_ = false;   // whether besides none is pinned
   std::unique_ptr<std::vector<Worker>> workers_ = std::make_unique<std::vector<Worker>>();
 };
 
