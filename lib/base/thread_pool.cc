@@ -52,7 +52,7 @@ void futex_wake(Word& word, int threads) {
   syscall(SYS_futex, &word, FUTEX_WAKE_PRIVATE, threads, nullptr, nullptr, 0);
 }
 
-// Whether done() came true within `spin`. Yielding, so that a thread which shares our core gets on.
+// Whether done() came true within `spin`. Yielding lets a thread which shares our core get on.
 template <class Done>
 bool spin_until(std::chrono::microseconds spin, bool yielding, Done&& done) {
   if (done()) return true;
@@ -197,12 +197,13 @@ class ThreadPool::Impl {
     work(0);
     gate_.fetch_and(~kOpen, std::memory_order_acq_rel);  // who is not inside stays outside
     const auto empty = [this] { return gate_.load(std::memory_order_acquire) == 0; };
-    // Yields where one of us may wait for this core. Elsewhere a stranger would take it, and keep
-    // it for some milliseconds.
-    if (spin_until(spin_ / 2, !own_cores_, empty)) return;
+    // Yields only where one of us may wait for this core: a stranger would keep it for
+    // milliseconds.
+    const auto spin = [&] { return spin_until(spin_ / 2, !own_cores_, empty); };
+    if (spin()) return;
     for (Worker& worker : *workers_) worker.lendee.forget();
     help_workers();
-    if (!spin_until(spin_ / 2, !own_cores_, empty)) sleep_until_empty();
+    if (!spin()) sleep_until_empty();
   }
 
   void sleep_until_empty() {
