@@ -80,8 +80,9 @@ if [ "$mode" != --quick ]; then
     check "configure (tsan)" cmake --preset tsan
     check "build (tsan)" cmake --build --preset tsan -j "$jobs"
     check_tests "tests (tsan)" ctest --preset tsan -j "$jobs"
-    if [ -n "$(tool clang++)" ]; then
-      check "configure (clang)" cmake --preset clang
+    clang=$(tool clang++)
+    if [ -n "$clang" ]; then
+      check "configure (clang)" cmake --preset clang -DCMAKE_CXX_COMPILER="$clang"
       check "build (clang)" cmake --build --preset clang -j "$jobs"
       check_tests "tests (clang)" ctest --preset clang -j "$jobs"
     else
