@@ -6,9 +6,11 @@ set(allowed_lib/text "dsv32|lib/base|lib/text")
 set(allowed_lib/comm "dsv32|lib/base|lib/comm")
 set(allowed_lib/backend "dsv32|lib/base|lib/backend|kernels")
 set(allowed_lib/config "dsv32|lib/base|lib/config")
+set(allowed_lib/sampling "dsv32|lib/base|lib/sampling")
 set(allowed_lib/weights "dsv32|lib/base|lib/config|lib/backend|lib/weights")
-set(allowed_lib/model "dsv32|lib/base|lib/text|lib/comm|lib/config|lib/backend|lib/weights|lib/model")
-set(allowed_lib/engine "dsv32|lib/base|lib/text|lib/model|lib/engine")
+set(allowed_lib/model
+    "dsv32|lib/base|lib/text|lib/comm|lib/config|lib/sampling|lib/backend|lib/weights|lib/model")
+set(allowed_lib/engine "dsv32|lib/base|lib/text|lib/sampling|lib/model|lib/engine")
 set(allowed_examples "dsv32|cli")
 
 # Third-party headers: a pattern of files for each.
@@ -17,8 +19,8 @@ set(outside_fmt "^lib/base/format\\.(h|cc)$")
 set(outside_CLI "^examples/cli/")
 
 set(bad 0)
-foreach(folder include kernels lib/base lib/text lib/comm lib/config lib/backend lib/weights lib/model
-        lib/engine examples)
+foreach(folder include kernels lib/base lib/text lib/comm lib/config lib/sampling lib/backend lib/weights
+        lib/model lib/engine examples)
   file(GLOB_RECURSE files RELATIVE ${ROOT} ${ROOT}/${folder}/*.h ${ROOT}/${folder}/*.cc)
   foreach(file IN LISTS files)
     file(STRINGS ${ROOT}/${file} lines REGEX "^ *#include")

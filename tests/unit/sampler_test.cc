@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-#include "lib/engine/logit_row.h"
+#include "lib/sampling/logit_row.h"
 #include "tests/support/catch.h"
 
 namespace dsv32::row_generic {

@@ -1,9 +1,9 @@
 // The passes for any machine.
-#include "lib/engine/logit_row.h"
+#include "lib/sampling/logit_row.h"
 
 namespace dsv32::row_generic {
 
-#include "lib/engine/logit_row-inl.h"
+#include "lib/sampling/logit_row-inl.h"
 
 extern const LogitPasses passes;
 const LogitPasses passes = {block_maxima, block_exp2};

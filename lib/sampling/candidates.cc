@@ -1,4 +1,4 @@
-#include "lib/engine/candidates.h"
+#include "lib/sampling/candidates.h"
 
 #include <algorithm>
 #include <cstdint>

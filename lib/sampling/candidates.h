@@ -1,6 +1,6 @@
 // The tokens that a draw may take, best first.
-#ifndef DSV32_LIB_ENGINE_CANDIDATES_H_
-#define DSV32_LIB_ENGINE_CANDIDATES_H_
+#ifndef DSV32_LIB_SAMPLING_CANDIDATES_H_
+#define DSV32_LIB_SAMPLING_CANDIDATES_H_
 
 #include <array>
 #include <cstddef>
@@ -47,4 +47,4 @@ class Candidates {
 
 }  // namespace dsv32
 
-#endif  // DSV32_LIB_ENGINE_CANDIDATES_H_
+#endif  // DSV32_LIB_SAMPLING_CANDIDATES_H_

@@ -1,4 +1,4 @@
-#include "lib/engine/logit_row.h"
+#include "lib/sampling/logit_row.h"
 
 namespace dsv32 {
 

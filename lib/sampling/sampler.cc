@@ -13,8 +13,8 @@
 
 #include "lib/base/check.h"
 #include "lib/base/portable_math.h"
-#include "lib/engine/candidates.h"
-#include "lib/engine/logit_row.h"
+#include "lib/sampling/candidates.h"
+#include "lib/sampling/logit_row.h"
 
 namespace dsv32 {
 namespace {

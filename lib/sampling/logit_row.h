@@ -1,7 +1,7 @@
 // Passes over a row of logits, eight lanes at a time: additions, multiplications and comparisons in
 // a fixed order, so that every machine gets the same bits.
-#ifndef DSV32_LIB_ENGINE_LOGIT_ROW_H_
-#define DSV32_LIB_ENGINE_LOGIT_ROW_H_
+#ifndef DSV32_LIB_SAMPLING_LOGIT_ROW_H_
+#define DSV32_LIB_SAMPLING_LOGIT_ROW_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -27,4 +27,4 @@ const LogitPasses& logit_passes();
 
 }  // namespace dsv32
 
-#endif  // DSV32_LIB_ENGINE_LOGIT_ROW_H_
+#endif  // DSV32_LIB_SAMPLING_LOGIT_ROW_H_
