@@ -2,7 +2,7 @@
 
 An object for one instruction set that defined a weak symbol might lend its copy to the whole program, which then dies
 on an older machine. One that the compiler fuses products in has other bits with another compiler. One that allocates
-or throws breaks what the pool promises. usage: kernels.py SOURCE_DIR OBJECT_DIR COMPILE_COMMANDS
+or throws breaks what the pool promises. usage: kernels.py SOURCE_DIR COMPILE_COMMANDS OBJECT...
 """
 import json
 import pathlib
@@ -69,19 +69,20 @@ def object_faults(path):
             yield f"{name} has {'' if wide else 'no '}AVX code"
 
 
-def main(root, objects, commands):
+def main(root, commands, *objects):
     faults = []
     sources = sorted((root / "kernels" / "cpu").glob("*-inl.h")) + sorted((root / "kernels" / "cpu").glob("isa_*.cc"))
     for path in sources:
         faults += source_faults(path)
-    files = sorted(objects.rglob("isa_*.o"))
+    files = [path for path in objects if path.name.startswith("isa_")]
     built = {path.name.removesuffix(".o") for path in files}
     if platform.machine() in ("x86_64", "AMD64"):
         faults += [f"{path.name} is not part of the library" for path in sources
                    if path.name.endswith(".cc") and path.name not in built]
     for path in files:
         faults += object_faults(path)
-    entries = [entry for entry in json.loads(commands.read_text()) if str(objects.name) in entry["command"] and
+    folders = {f"/{part}/" for path in objects for part in path.parts if part.endswith(".dir")}
+    entries = [entry for entry in json.loads(commands.read_text()) if any(f in entry["command"] for f in folders) and
                re.search(r"/(isa_\w+|reference|candidates|sampler)\.cc$", entry["file"])]
     for entry in entries:
         faults += flag_faults(entry)

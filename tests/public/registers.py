@@ -1,7 +1,7 @@
-"""registers.py OBJECT: the sums of the micro-kernels stay in registers.
+"""registers.py OBJECT...: the sums of the micro-kernels stay in registers.
 
-Disassembles the object and looks at every innermost loop with at least eight VDPBF16PS or VPDPBUSD, where a product
-spends its time. A sum that lives in memory is stored at least once for the four products that a block adds to it, so
+Disassembles isa_avx512bf16.cc's object and looks at every innermost loop with at least eight VDPBF16PS or VPDPBUSD,
+where a product spends its time. A sum that lives in memory is stored at least once for the four products that a block adds to it, so
 fewer 512-bit stores to the stack than a quarter of the products are the odd temporary. (GCC 12 has left whole tiles of
 sums in memory, and a line more in a loop was enough.)
 """
@@ -54,4 +54,4 @@ def main(path):
     return 1 if bad or seen < 10 else 0
 
 
-sys.exit(main(sys.argv[1]))
+sys.exit(main(next(path for path in sys.argv[1:] if path.endswith("isa_avx512bf16.cc.o"))))
