@@ -447,12 +447,37 @@ void moe_combine(const MoeCombineParams& p) {
   }
 }
 
+void logit_maxima(const LogitMaximaParams& p) {
+  *p.usable = true;
+  for (std::int64_t b = 0; b < p.num_blocks; ++b) {
+    float best = -std::numeric_limits<float>::infinity();
+    for (std::int64_t i = b * kLogitBlock; i < (b + 1) * kLogitBlock; ++i) {
+      if (!(p.row[i] < std::numeric_limits<float>::infinity())) *p.usable = false;
+      best = std::max(best, p.row[i]);
+    }
+    p.maxima[b] = best;
+  }
+}
+
+void logit_weights(const LogitWeightsParams& p) {
+  for (std::int64_t b = 0; b < p.num_blocks; ++b) {
+    double sum = 0;
+    for (std::int64_t i = b * kLogitBlock; i < (b + 1) * kLogitBlock; ++i) {
+      const double t = (static_cast<double>(p.row[i]) - p.best) * p.scale;
+      const double weight = t < -124 ? 0 : std::exp2(t);
+      p.weights[i] = static_cast<float>(weight);
+      sum += weight;
+    }
+    p.sums[b] = sum;
+  }
+}
+
 }  // namespace
 
 extern const CpuKernels table;
 const CpuKernels table = {"reference", 0,          embed,       add_rms_norm, silu_mul,
                           quantise,    pack,       linear,      mla_store,    mla_absorb,
                           sparse_mla,  mla_expand, index_store, index_query,  index_scores,
-                          top_k,       moe_gate,   moe_combine};
+                          top_k,       moe_gate,   moe_combine, logit_maxima, logit_weights};
 
 }  // namespace dsv32::kernels::reference

@@ -16,6 +16,7 @@ constexpr int kTileRows = 4, kTileTokens = 4;
 #include "kernels/cpu/indexer-inl.h"
 #include "kernels/cpu/mla-inl.h"
 #include "kernels/cpu/moe-inl.h"
+#include "kernels/cpu/logit-row-inl.h"
 #include "kernels/cpu/topk-avx512-inl.h"
 // clang-format on
 
@@ -25,6 +26,6 @@ extern const CpuKernels table;
 const CpuKernels table = {"avx512",     kNeeds,     embed,       add_rms_norm, silu_mul,
                           quantise,     pack,       linear,      mla_store,    mla_absorb,
                           sparse_mla,   mla_expand, index_store, index_query,  index_scores,
-                          top_k_avx512, moe_gate,   moe_combine};
+                          top_k_avx512, moe_gate,   moe_combine, logit_maxima, logit_weights};
 
 }  // namespace dsv32::kernels::avx512

@@ -17,6 +17,7 @@ constexpr int kTileRows = 4, kTileTokens = 4;
 #include "kernels/cpu/indexer-inl.h"
 #include "kernels/cpu/mla-inl.h"
 #include "kernels/cpu/moe-inl.h"
+#include "kernels/cpu/logit-row-inl.h"
 #include "kernels/cpu/weights-bf16-inl.h"
 #include "kernels/cpu/pack-bf16-inl.h"
 #include "kernels/cpu/gemv-bf16-inl.h"
@@ -39,6 +40,6 @@ const CpuKernels table = {
     "avx512bf16",    kNeeds,          embed,       add_rms_norm, silu_mul,
     quantise,        pack_bf16,       linear_bf16, mla_store,    mla_absorb_bf16,
     sparse_mla_bf16, mla_expand_bf16, index_store, index_query,  index_scores_vnni,
-    top_k_avx512,    moe_gate,        moe_combine};
+    top_k_avx512,    moe_gate,        moe_combine, logit_maxima, logit_weights};
 
 }  // namespace dsv32::kernels::avx512bf16

@@ -32,6 +32,7 @@ constexpr int kTileRows = 4, kTileTokens = 1;
 #include "kernels/cpu/indexer-inl.h"
 #include "kernels/cpu/mla-inl.h"
 #include "kernels/cpu/moe-inl.h"
+#include "kernels/cpu/logit-row-inl.h"
 // clang-format on
 
 constexpr CpuFeatures kNeeds = 0;
@@ -40,6 +41,6 @@ extern const CpuKernels table;
 const CpuKernels table = {"generic",  kNeeds,     embed,       add_rms_norm, silu_mul,
                           quantise,   pack,       linear,      mla_store,    mla_absorb,
                           sparse_mla, mla_expand, index_store, index_query,  index_scores,
-                          top_k,      moe_gate,   moe_combine};
+                          top_k,      moe_gate,   moe_combine, logit_maxima, logit_weights};
 
 }  // namespace dsv32::kernels::generic

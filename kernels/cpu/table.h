@@ -44,9 +44,12 @@ struct CpuKernels {
 
   void (*moe_gate)(const MoeGateParams&);
   void (*moe_combine)(const MoeCombineParams&);
+
+  void (*logit_maxima)(const LogitMaximaParams&);
+  void (*logit_weights)(const LogitWeightsParams&);
 };
 
-// Sets, best first. `reference` (double precision, slow) is last.
+// Sets, best first. `reference` (double precision, slow) is last, the portable one before it.
 struct CpuTables {
   const CpuKernels* tables[8];
   int count;

@@ -9,6 +9,7 @@
 #include "lib/base/check.h"
 #include "lib/engine/session_impl.h"
 #include "lib/engine/stop_matcher.h"
+#include "lib/sampling/sampler_access.h"
 #include "lib/text/markers.h"
 
 namespace dsv32 {
@@ -79,6 +80,7 @@ class Session::Impl::Generator {
                   "stop token {} is not in the vocabulary", id);
     }
     if (shared_.tokenizer) decoder_.emplace(*shared_.tokenizer);
+    SamplerAccess::use_kernels(sampler_, shared_.backend->kernel_set());
     sampler_.observe(prompt);
   }
 

@@ -8,13 +8,16 @@
 #include <limits>
 #include <numeric>
 #include <random>
+#include <string_view>
 #include <unordered_map>
 #include <utility>
 
 #include "lib/base/check.h"
 #include "lib/base/portable_math.h"
 #include "lib/sampling/candidates.h"
-#include "lib/sampling/logit_row.h"
+#include "lib/sampling/sampler_access.h"
+
+#include "kernels/cpu/table.h"
 
 namespace dsv32 {
 namespace {
@@ -69,6 +72,19 @@ std::uint64_t random_seed() {
   return std::uint64_t{device()} << 32 | device();
 }
 
+constexpr std::size_t kLogitBlock = kernels::kLogitBlock;
+
+// The set whose passes run beside a Model with the set of that name (SamplerAccess::use_kernels).
+const kernels::CpuKernels& row_kernels(std::string_view name) {
+  const kernels::CpuTables sets = kernels::runnable_cpu_tables();
+  const int reference = sets.count - 1, portable = sets.count - 2;
+  if (name == sets.tables[reference]->name) return *sets.tables[portable];
+  for (int i = 0; i <= portable; ++i) {
+    if (name == sets.tables[i]->name) return *sets.tables[i];
+  }
+  return *sets.tables[0];
+}
+
 std::size_t block_count(std::size_t size) { return (size + kLogitBlock - 1) / kLogitBlock; }
 
 }  // namespace
@@ -81,6 +97,8 @@ class Sampler::Impl {
   }
 
   std::uint64_t seed() const { return seed_; }
+  void use_kernels(const kernels::CpuKernels& set) { kernels_ = &set; }
+  const kernels::CpuKernels& kernels() const { return *kernels_; }
 
   void observe(std::span<const TokenId> prompt) {
     for (const TokenId token : prompt) seen_.try_emplace(token, 0);
@@ -127,18 +145,32 @@ class Sampler::Impl {
   // The blocks' maxima of row_, and the largest of them; false if a logit is NaN or +infinity.
   bool find_maxima(float& best) {
     maxima_.resize(row_.size() / kLogitBlock);
-    const bool ok = logit_passes().block_maxima(row_.data(), maxima_.size(), maxima_.data());
+    bool usable = true;
+    kernels_->logit_maxima({.row = row_.data(),
+                            .maxima = maxima_.data(),
+                            .usable = &usable,
+                            .num_blocks = static_cast<std::int64_t>(maxima_.size())});
     best = kNever;
     for (const float x : maxima_) best = std::max(best, x);
-    return ok;
+    return usable;
+  }
+
+  void weigh_blocks(const float* row, std::size_t count, float best, float scale, float* weights,
+                    double* sums) const {
+    kernels_->logit_weights({.row = row,
+                             .weights = weights,
+                             .sums = sums,
+                             .best = best,
+                             .scale = scale,
+                             .num_blocks = static_cast<std::int64_t>(count)});
   }
 
   // weights_ = e^((row_ - best) / temperature), sums_ of its blocks; returns their sum.
   double weigh(float best, double temperature) {
     weights_.resize(row_.size());
     sums_.resize(maxima_.size());
-    logit_passes().block_exp2(row_.data(), sums_.size(), best, exponent_scale(temperature),
-                              weights_.data(), sums_.data());
+    weigh_blocks(row_.data(), sums_.size(), best, exponent_scale(temperature), weights_.data(),
+                 sums_.data());
     double total = 0.0;
     for (const double x : sums_) total += x;
     return total;
@@ -153,8 +185,8 @@ class Sampler::Impl {
     bounds_.resize(maxima_.size());
     bound_sums_.resize(maxima_.size() / kLogitBlock);
     const double scale = 1.4426950408889634 * (1.0 / temperature - 1.0);
-    logit_passes().block_exp2(maxima_.data(), bound_sums_.size(), best, as_scale(scale),
-                              bounds_.data(), bound_sums_.data());
+    weigh_blocks(maxima_.data(), bound_sums_.size(), best, as_scale(scale), bounds_.data(),
+                 bound_sums_.data());
     maxima_.resize(sums_.size());
     double total = 0.0;
     const double limit = kLight / static_cast<double>(sums_.size());
@@ -163,8 +195,8 @@ class Sampler::Impl {
         sums_[b] = 0.0;
         continue;
       }
-      logit_passes().block_exp2(row_.data() + b * kLogitBlock, 1, best, exponent_scale(temperature),
-                                weights_.data() + b * kLogitBlock, &sums_[b]);
+      weigh_blocks(row_.data() + b * kLogitBlock, 1, best, exponent_scale(temperature),
+                   weights_.data() + b * kLogitBlock, &sums_[b]);
       total += sums_[b];
     }
     return total;
@@ -312,6 +344,7 @@ class Sampler::Impl {
   }
 
   SamplingParams params_;
+  const kernels::CpuKernels* kernels_ = &row_kernels({});
   std::uint64_t seed_ = 0, step_ = 0;
   std::unordered_map<TokenId, int> seen_;  // count in the output; 0: in the prompt only
   // Scratch, kept from call to call: whole blocks, with -infinity behind the row.
@@ -332,6 +365,13 @@ Sampler::~Sampler() = default;
 void Sampler::observe(std::span<const TokenId> prompt) { impl_->observe(prompt); }
 void Sampler::accept(TokenId token) { impl_->accept(token); }
 std::uint64_t Sampler::seed() const noexcept { return impl_->seed(); }
+
+void SamplerAccess::use_kernels(Sampler& sampler, std::string_view kernel_set) {
+  sampler.impl_->use_kernels(row_kernels(kernel_set));
+}
+std::string_view SamplerAccess::kernels(const Sampler& sampler) noexcept {
+  return sampler.impl_->kernels().name;
+}
 
 Sample Sampler::sample(std::span<const float> logits, std::span<const std::uint32_t> allowed) {
   return impl_->sample(logits, allowed);

@@ -6,7 +6,7 @@ set(allowed_lib/text "dsv32|lib/base|lib/text")
 set(allowed_lib/comm "dsv32|lib/base|lib/comm")
 set(allowed_lib/backend "dsv32|lib/base|lib/backend|kernels")
 set(allowed_lib/config "dsv32|lib/base|lib/config")
-set(allowed_lib/sampling "dsv32|lib/base|lib/sampling")
+set(allowed_lib/sampling "dsv32|lib/base|lib/sampling|kernels")
 set(allowed_lib/weights "dsv32|lib/base|lib/config|lib/backend|lib/weights")
 set(allowed_lib/model
     "dsv32|lib/base|lib/text|lib/comm|lib/config|lib/sampling|lib/backend|lib/weights|lib/model")

@@ -2,20 +2,21 @@
 #include "dsv32/sampler.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <cstdint>
+#include <functional>
 #include <limits>
 #include <numeric>
 #include <random>
-#include <tuple>
+#include <string_view>
 #include <utility>
 #include <vector>
 
-#include "lib/sampling/logit_row.h"
+#include "lib/sampling/sampler_access.h"
 #include "tests/support/catch.h"
 
-namespace dsv32::row_generic {
-extern const LogitPasses passes;
-}
+#include "kernels/cpu/table.h"
 
 namespace dsv32::test {
 namespace {
@@ -234,26 +235,65 @@ TEST_CASE("cold draws of a large row follow the distribution") {
   }
 }
 
-TEST_CASE("every variant of the passes gives the same bits") {
-  std::vector<float> row = large_row();
-  row.resize(row.size() + 5, -std::numeric_limits<float>::infinity());
-  const std::size_t blocks = row.size() / kLogitBlock;
-  const auto run = [&](const LogitPasses& passes) {
-    std::vector<float> maxima(blocks), weights(row.size());
-    std::vector<double> sums(blocks);
-    CHECK(passes.block_maxima(row.data(), blocks, maxima.data()));
-    passes.block_exp2(row.data(), blocks, 8.0f, 1.5f, weights.data(), sums.data());
-    return std::tuple(maxima, weights, sums);
-  };
-  CHECK(run(logit_passes()) == run(row_generic::passes));
-  const auto weights = std::get<1>(run(logit_passes()));
-  double worst = 0.0;
-  for (std::size_t i = 0; i + 5 < row.size(); ++i) {
-    const double want = std::exp2((static_cast<double>(row[i]) - 8.0) * 1.5);
-    worst = std::max(worst, std::fabs(static_cast<double>(weights[i]) / want - 1.0));
+// FNV-1a over tokens and the bits of their logprobs.
+std::uint64_t digest_of(Sampler sampler, int draws, std::uint32_t seed) {
+  std::uint64_t hash = 0xCBF29CE484222325u;
+  std::vector<float> row(3001);
+  for (int i = 0; i < draws; ++i) {
+    for (float& x : row) {  // -16 to 16, in steps that a float holds
+      seed = seed * 1664525u + 1013904223u;
+      x = static_cast<float>(static_cast<int>(seed >> 12) - (1 << 19)) / 32768.0f;
+    }
+    const Sample sample = sampler.sample(row);
+    hash = (hash ^ static_cast<std::uint64_t>(sample.token)) * 0x100000001B3u;
+    hash = (hash ^ std::bit_cast<std::uint32_t>(sample.logprob)) * 0x100000001B3u;
   }
-  CHECK(worst < 1e-6);
-  CHECK(weights.back() == 0.0f);
+  return hash;
+}
+
+std::uint64_t digest_of_all(const std::function<Sampler(const SamplingParams&)>& make) {
+  std::uint64_t hash = 0;
+  std::uint32_t seed = 1;
+  for (const SamplingParams& params :
+       {SamplingParams{.temperature = 0.0f, .seed = 1},
+        SamplingParams{.temperature = 0.3f, .top_p = 1.0f, .seed = 2},
+        SamplingParams{.temperature = 1.0f, .top_p = 0.95f, .seed = 3},
+        SamplingParams{.temperature = 1.7f, .top_p = 0.9f, .top_k = 40, .seed = 4},
+        SamplingParams{.temperature = 0.8f, .min_p = 0.05f, .presence_penalty = 1.0f, .seed = 5}})
+    hash = hash * 31 + digest_of(make(params), 40, seed++);
+  return hash;
+}
+
+// The bits of a machine without any vector instructions; a change here breaks every application's
+// replay.
+constexpr std::uint64_t kDigest = 0x11010802266656dcu;
+
+TEST_CASE("every sample has the same bits on every machine") {
+  CHECK(digest_of_all([](const SamplingParams& params) { return Sampler(params); }) == kDigest);
+}
+
+TEST_CASE("a sampler's kernel set can be forced and changes no bit") {
+  const kernels::CpuTables runnable = kernels::runnable_cpu_tables();
+  const std::string_view best = runnable.tables[0]->name;
+  CHECK(SamplerAccess::kernels(Sampler()) == best);
+  for (int i = 0; i < runnable.count; ++i) {
+    const std::string_view name = runnable.tables[i]->name;
+    INFO(name);
+    const auto make = [&](const SamplingParams& params) {
+      Sampler sampler(params);
+      SamplerAccess::use_kernels(sampler, name);
+      return sampler;
+    };
+    // Not `reference` itself: its doubles round otherwise.
+    const std::string_view want = name == "reference" ? "generic" : name;
+    CHECK(SamplerAccess::kernels(make({})) == want);
+    const Sampler copy = make({});
+    CHECK(SamplerAccess::kernels(Sampler(copy)) == want);
+    CHECK(digest_of_all(make) == kDigest);
+  }
+  Sampler other;
+  SamplerAccess::use_kernels(other, "cuda");
+  CHECK(SamplerAccess::kernels(other) == best);
 }
 
 }  // namespace

@@ -1,0 +1,22 @@
+// What the library does with a Sampler beyond its public face.
+#ifndef DSV32_LIB_SAMPLING_SAMPLER_ACCESS_H_
+#define DSV32_LIB_SAMPLING_SAMPLER_ACCESS_H_
+
+#include <string_view>
+
+#include "dsv32/sampler.h"
+
+namespace dsv32 {
+
+struct SamplerAccess {
+  // Passes over rows of logits run with the kernel set of that name. A Sampler must give the same
+  // bits beside any Model, so for `reference`, whose doubles round otherwise, the portable set
+  // takes its place; for a name that is no set of this CPU (another device's) the best one.
+  static void use_kernels(Sampler& sampler, std::string_view kernel_set);
+  // The name of the set that runs; without use_kernels() the best one.
+  static std::string_view kernels(const Sampler& sampler) noexcept;
+};
+
+}  // namespace dsv32
+
+#endif  // DSV32_LIB_SAMPLING_SAMPLER_ACCESS_H_
