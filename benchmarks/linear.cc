@@ -99,7 +99,7 @@ Linear LinearPool::place(const Shape& shape, std::byte* data) {
       std::memcpy(w.scale.data + 4 * i, &scale, 4);
     }
   }
-  scales_used_ += static_cast<std::size_t>((count * dtype_size(scale_type) + 63) / 64 * 64);
+  scales_used_ += static_cast<std::size_t>((bytes_of(scale_type, count) + 63) / 64 * 64);
   return w;
 }
 
@@ -111,7 +111,7 @@ Work LinearPool::next() {
   backend_.linear(w, rows_[shape_of_[i]].activation(),
                   view(out_, DType::bf16, num_rows_, w.weight.rows));
   const auto elements = static_cast<double>(w.weight.rows * w.weight.cols);
-  const auto scales = static_cast<double>(w.scale.rows * w.scale.cols * dtype_size(w.scale.dtype));
+  const auto scales = static_cast<double>(bytes_of(w.scale.dtype, w.scale.rows * w.scale.cols));
   const double bytes = format_ == WeightFormat::int4 ? elements / 2 : elements;
   return {.bytes = bytes + scales, .operations = 2 * elements * static_cast<double>(num_rows_)};
 }
