@@ -6,6 +6,7 @@
 
 #include "lib/backend/system.h"
 #include "lib/base/check.h"
+#include "lib/base/held.h"
 #include "lib/base/thread_pool.h"
 #include "lib/weights/checkpoint_impl.h"
 
@@ -75,7 +76,8 @@ Plan make_plan(const ModelConfig& config, const Shards& shards, const PlanOption
 }
 
 Plan Checkpoint::plan(const PlanOptions& options) const {
-  return make_plan(impl_->config, impl_->shards, options);
+  const Impl& impl = held(impl_);
+  return make_plan(impl.config, impl.shards, options);
 }
 
 }  // namespace dsv32

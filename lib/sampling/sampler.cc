@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "lib/base/check.h"
+#include "lib/base/held.h"
 #include "lib/base/portable_math.h"
 #include "lib/sampling/candidates.h"
 #include "lib/sampling/sampler_access.h"
@@ -91,6 +92,7 @@ std::size_t block_count(std::size_t size) { return (size + kLogitBlock - 1) / kL
 
 class Sampler::Impl {
  public:
+  static constexpr std::string_view kOwner = "Sampler";
   explicit Impl(const SamplingParams& params) : params_(params) {
     check_params(params_);
     seed_ = params_.seed ? *params_.seed : random_seed();
@@ -354,7 +356,7 @@ class Sampler::Impl {
 };
 
 Sampler::Sampler(const SamplingParams& params) : impl_(std::make_unique<Impl>(params)) {}
-Sampler::Sampler(const Sampler& other) : impl_(std::make_unique<Impl>(*other.impl_)) {}
+Sampler::Sampler(const Sampler& other) : impl_(copy_held(other.impl_)) {}
 Sampler::Sampler(Sampler&&) noexcept = default;
 Sampler& Sampler::operator=(Sampler other) noexcept {
   impl_ = std::move(other.impl_);
@@ -362,9 +364,9 @@ Sampler& Sampler::operator=(Sampler other) noexcept {
 }
 Sampler::~Sampler() = default;
 
-void Sampler::observe(std::span<const TokenId> prompt) { impl_->observe(prompt); }
-void Sampler::accept(TokenId token) { impl_->accept(token); }
-std::uint64_t Sampler::seed() const noexcept { return impl_->seed(); }
+void Sampler::observe(std::span<const TokenId> prompt) { held(impl_).observe(prompt); }
+void Sampler::accept(TokenId token) { held(impl_).accept(token); }
+std::uint64_t Sampler::seed() const noexcept { return impl_ != nullptr ? impl_->seed() : 0; }
 
 void SamplerAccess::use_kernels(Sampler& sampler, std::string_view kernel_set) {
   sampler.impl_->use_kernels(row_kernels(kernel_set));
@@ -374,7 +376,7 @@ std::string_view SamplerAccess::kernels(const Sampler& sampler) noexcept {
 }
 
 Sample Sampler::sample(std::span<const float> logits, std::span<const std::uint32_t> allowed) {
-  return impl_->sample(logits, allowed);
+  return held(impl_).sample(logits, allowed);
 }
 
 }  // namespace dsv32

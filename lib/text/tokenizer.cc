@@ -6,6 +6,7 @@
 
 #include "lib/base/check.h"
 #include "lib/base/file.h"
+#include "lib/base/held.h"
 #include "lib/text/added_tokens.h"
 #include "lib/text/bpe.h"
 #include "lib/text/pretokenize.h"
@@ -56,6 +57,8 @@ Prompt well_formed(const Prompt& prompt) {
 
 class Tokenizer::Impl {
  public:
+  static constexpr std::string_view kOwner = "Tokenizer";
+
   explicit Impl(Vocabulary parsed) : vocabulary(std::move(parsed)) {
     for (const AddedToken& token : vocabulary.added) {
       (token.normalized ? second_ : first_).insert(token.text, token.id);
@@ -125,19 +128,21 @@ Tokenizer Tokenizer::parse(std::string_view json) {
 }
 
 std::vector<TokenId> Tokenizer::encode(std::string_view text, bool parse_special) const {
+  const Impl& impl = held(impl_);
   const std::string valid = valid_utf8(std::string(text));
   const ByteRange all{0, valid.size()};
-  return impl_->encode(valid, std::span(&all, parse_special ? 0 : 1));
+  return impl.encode(valid, std::span(&all, parse_special ? 0 : 1));
 }
 
 std::vector<TokenId> Tokenizer::encode(const Prompt& prompt) const {
+  const Impl& impl = held(impl_);
   check_ranges(prompt);
   const Prompt valid = well_formed(prompt);
-  return impl_->encode(valid.text, valid.untrusted);
+  return impl.encode(valid.text, valid.untrusted);
 }
 
 std::string Tokenizer::decode(std::span<const TokenId> tokens, bool skip_special) const {
-  const Vocabulary& v = impl_->vocabulary;
+  const Vocabulary& v = held(impl_).vocabulary;
   const auto bytes_of = [&](TokenId id) {
     return skip_special && is_special(id) ? std::string_view() : v.bytes(id);
   };
@@ -149,19 +154,25 @@ std::string Tokenizer::decode(std::span<const TokenId> tokens, bool skip_special
   return valid_utf8(std::move(bytes));
 }
 
-std::string_view Tokenizer::bytes(TokenId token) const { return impl_->vocabulary.bytes(token); }
+std::string_view Tokenizer::bytes(TokenId token) const {
+  return held(impl_).vocabulary.bytes(token);
+}
 
 bool Tokenizer::is_special(TokenId token) const noexcept {
+  if (impl_ == nullptr) return false;
   const Vocabulary& v = impl_->vocabulary;
   return token >= 0 && token < v.size() && v.special[static_cast<std::size_t>(token)] != 0;
 }
 
 std::optional<TokenId> Tokenizer::find(std::string_view token) const {
-  const auto found = impl_->vocabulary.ids.find(token);
-  if (found == impl_->vocabulary.ids.end()) return std::nullopt;
+  const auto& ids = held(impl_).vocabulary.ids;
+  const auto found = ids.find(token);
+  if (found == ids.end()) return std::nullopt;
   return found->second;
 }
 
-int Tokenizer::vocab_size() const noexcept { return impl_->vocabulary.size(); }
+int Tokenizer::vocab_size() const noexcept {
+  return impl_ != nullptr ? impl_->vocabulary.size() : 0;
+}
 
 }  // namespace dsv32

@@ -3,13 +3,15 @@
 
 #include <utility>
 
-#include "lib/base/check.h"
+#include "lib/base/held.h"
 #include "lib/text/output_parser.h"
 
 namespace dsv32 {
 
 class ToolCallParser::Impl {
  public:
+  static constexpr std::string_view kOwner = "ToolCallParser";
+
   Impl(ChatFormat format, bool in_reasoning, ToolCallParserOptions options)
       : parser_(format == ChatFormat::v31 ? make_v31_parser(in_reasoning, std::move(options))
                                           : make_dsml_parser(in_reasoning, std::move(options))) {}
@@ -25,8 +27,7 @@ class ToolCallParser::Impl {
 
 ToolCallParser::ToolCallParser(ChatFormat format, bool in_reasoning, ToolCallParserOptions options)
     : impl_(std::make_unique<Impl>(format, in_reasoning, std::move(options))) {}
-ToolCallParser::ToolCallParser(const ToolCallParser& other)
-    : impl_(std::make_unique<Impl>(*other.impl_)) {}
+ToolCallParser::ToolCallParser(const ToolCallParser& other) : impl_(copy_held(other.impl_)) {}
 ToolCallParser::ToolCallParser(ToolCallParser&&) noexcept = default;
 ToolCallParser& ToolCallParser::operator=(ToolCallParser other) noexcept {
   std::swap(impl_, other.impl_);
@@ -35,15 +36,18 @@ ToolCallParser& ToolCallParser::operator=(ToolCallParser other) noexcept {
 ToolCallParser::~ToolCallParser() = default;
 
 std::vector<ParseEvent> ToolCallParser::feed(std::string_view text) {
-  return impl_->parser().feed(text);
+  return held(impl_).parser().feed(text);
 }
 std::vector<ParseEvent> ToolCallParser::finish(FinishReason reason) {
-  return impl_->parser().finish(reason);
+  return held(impl_).parser().finish(reason);
 }
-const Message& ToolCallParser::message() const& noexcept { return impl_->parser().message(); }
+const Message& ToolCallParser::message() const& { return held(impl_).parser().message(); }
 std::span<const ParseEvent::Fault> ToolCallParser::faults() const& noexcept {
+  if (impl_ == nullptr) return {};
   return impl_->parser().faults();
 }
-bool ToolCallParser::in_tool_call() const noexcept { return impl_->parser().in_tool_call(); }
+bool ToolCallParser::in_tool_call() const noexcept {
+  return impl_ != nullptr && impl_->parser().in_tool_call();
+}
 
 }  // namespace dsv32

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "lib/base/check.h"
+#include "lib/base/held.h"
 #include "lib/config/logit_values.h"
 #include "lib/weights/binder.h"
 #include "lib/weights/checkpoint_impl.h"
@@ -57,21 +58,26 @@ Checkpoint Checkpoint::open(const std::filesystem::path& dir) {
   return Checkpoint(std::make_shared<const Impl>(dir, FileAccess::mmap));
 }
 
-const ModelConfig& Checkpoint::config() const& noexcept { return impl_->config; }
+const ModelConfig& Checkpoint::config() const& { return held(impl_).config; }
 
-std::span<const TensorInfo> Checkpoint::tensors() const& noexcept { return impl_->shards.tensors; }
+std::span<const TensorInfo> Checkpoint::tensors() const& noexcept {
+  if (impl_ == nullptr) return {};
+  return impl_->shards.tensors;
+}
 
 std::vector<Problem> Checkpoint::problems(Verify verify) const {
-  Binder binder(impl_->config, impl_->shards,
-                {.mtp = impl_->config.num_nextn_predict_layers > 0, .verify = verify});
+  const Impl& impl = held(impl_);
+  Binder binder(impl.config, impl.shards,
+                {.mtp = impl.config.num_nextn_predict_layers > 0, .verify = verify});
   binder.walk();
   return binder.problems();
 }
 
 std::string Checkpoint::fingerprint(Verify verify) const {
+  const Impl& impl = held(impl_);
   Hash hash;
-  hash.add(logit_values(impl_->config));
-  for (const TensorInfo& tensor : impl_->shards.tensors) {
+  hash.add(logit_values(impl.config));
+  for (const TensorInfo& tensor : impl.shards.tensors) {
     hash.add(tensor.name);
     hash.add(tensor.dtype);
     for (const std::int64_t dim : tensor.shape) hash.add(std::to_string(dim));
@@ -83,8 +89,8 @@ std::string Checkpoint::fingerprint(Verify verify) const {
       add_blocks(hash, tensor.data);
     }
   }
-  if (impl_->folder.has("tokenizer.json")) {
-    hash.add(read_text(impl_->folder, "tokenizer.json", kMaxTokenizerBytes));
+  if (impl.folder.has("tokenizer.json")) {
+    hash.add(read_text(impl.folder, "tokenizer.json", kMaxTokenizerBytes));
   }
   return hash.hex();
 }

@@ -3,6 +3,7 @@
 #define DSV32_LIB_WEIGHTS_CHECKPOINT_IMPL_H_
 
 #include <filesystem>
+#include <string_view>
 
 #include "dsv32/checkpoint.h"
 
@@ -21,6 +22,7 @@ struct CheckpointFiles {
 
 class Checkpoint::Impl : public CheckpointFiles {
  public:
+  static constexpr std::string_view kOwner = "Checkpoint";
   using CheckpointFiles::CheckpointFiles;
 };
 
