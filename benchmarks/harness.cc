@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <utility>
 
+#include "lib/backend/backend_kind.h"
 #include "lib/backend/system.h"
 #include "lib/base/check.h"
 #include "lib/model/buffers.h"
@@ -122,7 +123,7 @@ BackendOptions Bench::backend_options(int threads) const {
 Backend& Bench::backend(int threads) {
   std::unique_ptr<Backend>& backend = backends_[threads];
   if (!backend) {
-    backend = make_cpu_backend(backend_options(threads));
+    backend = cpu_backend_kind.open(backend_options(threads));
     const int longest = pick(163840, 4096);
     backend->reserve(
         backend_limits(ModelConfig{}, {.max_batch_tokens = 512, .max_context = longest}));

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "benchmarks/attention.h"
+#include "lib/backend/backend_kind.h"
 
 namespace dsv32::bench {
 namespace {
@@ -51,37 +52,42 @@ LayerBench::LayerBench(Bench& bench, const LayerOptions& options)
                 config_.num_attention_heads * config_.qk_nope_head_dim * 2});
   scales_.assign(static_cast<std::size_t>(blocks(widest) * blocks(widest)), 0x1p-13f);
   ones_.assign(static_cast<std::size_t>(widest), 1.0f);
-  traced_ =
-      std::make_unique<TracedBackend>(make_cpu_backend(bench.backend_options(options.threads)));
+  traced_ = std::make_unique<TracedBackend>(
+      cpu_backend_kind.open(bench.backend_options(options.threads)));
   const int pages = (options.context + kernels::kPageSize - 1) / kernels::kPageSize;
-  const ForwardOptions forward{
-      .buffers = {.max_batch_tokens = options.batch_tokens,
-                  // Room for the page tables of all sequences.
-                  .max_context = pages * kernels::kPageSize * options.sequences},
-      .num_pages = pages};
-  forward_ = std::make_unique<Forward>(config_, forward, *traced_, weights());
+  const ForwardOptions forward{.buffers = {.max_batch_tokens = options.batch_tokens,
+                                           .max_sequences = options.sequences,
+                                           .max_context = pages * kernels::kPageSize,
+                                           .attention_rows = traced_->shapes().attention_rows},
+                               .num_pages = pages};
+  forward_ = std::make_unique<Forward>(config_, forward, *traced_, weights(), [](std::size_t) {});
 }
 
-Linear LayerBench::fp8(std::int64_t out, std::int64_t in) {
+Weight LayerBench::fp8(std::int64_t out, std::int64_t in) {
   const std::span<const std::byte> codes = bench_.codes();
   const auto bytes = static_cast<std::size_t>(out * in);
   if (next_code_ + bytes > codes.size()) next_code_ = 0;
   auto* data = const_cast<std::byte*>(codes.data()) + std::exchange(next_code_, next_code_ + bytes);
-  return {.weight = {.data = data, .dtype = DType::f8_e4m3, .rows = out, .cols = in, .stride = in},
+  return {
+      .file = {
+          .weight = {.data = data, .dtype = DType::f8_e4m3, .rows = out, .cols = in, .stride = in},
           .scale = {.data = reinterpret_cast<std::byte*>(scales_.data()),
                     .dtype = DType::f32,
                     .rows = blocks(out),
                     .cols = blocks(in),
                     .stride = blocks(in)},
-          .format = WeightFormat::fp8_pow2};
+          .format = WeightFormat::fp8_pow2}};
 }
 
-Linear LayerBench::bf16(std::int64_t out, std::int64_t in, float scale) {
+Weight LayerBench::bf16(std::int64_t out, std::int64_t in, float scale) {
   std::vector<std::byte>& data = dense_.emplace_back(static_cast<std::size_t>(2 * out * in));
   fill_bf16(data.data(), out * in, static_cast<unsigned>(dense_.size()), scale);
-  return {
-      .weight = {.data = data.data(), .dtype = DType::bf16, .rows = out, .cols = in, .stride = in},
-      .scale = {}};
+  return {.file = {.weight = {.data = data.data(),
+                              .dtype = DType::bf16,
+                              .rows = out,
+                              .cols = in,
+                              .stride = in},
+                   .scale = {}}};
 }
 
 TensorView LayerBench::gain(std::int64_t n) {
@@ -124,9 +130,9 @@ LayerWeights LayerBench::layer(bool dense) {
   w.moe->shared_experts = mlp(std::int64_t{c.n_shared_experts} * c.moe_intermediate_size);
   for (int e = 0; e < c.n_routed_experts; ++e) {
     const MlpWeights expert = mlp(c.moe_intermediate_size);
-    w.moe->expert_gate.push_back(expert.gate);
-    w.moe->expert_up.push_back(expert.up);
-    w.moe->expert_down.push_back(expert.down);
+    w.moe->expert_gate.file.push_back(expert.gate.file);
+    w.moe->expert_up.file.push_back(expert.up.file);
+    w.moe->expert_down.file.push_back(expert.down.file);
   }
   return w;
 }
@@ -135,35 +141,31 @@ ModelWeights LayerBench::weights() {
   ModelWeights out;
   // Large, so that the residual outweighs attention, which is alike for all: experts are then
   // chosen as independently as tokens.
-  out.embed_tokens = bf16(kVocab, config_.hidden_size, 1000.0f).weight;
+  out.embed_tokens = bf16(kVocab, config_.hidden_size, 1000.0f);
   for (int i = 0; i < config_.num_hidden_layers; ++i)
     out.layers.push_back(layer(i < options_.dense_layers));
   out.norm = gain(config_.hidden_size);
-  out.lm_head = {.weight = out.embed_tokens, .scale = {}};
+  out.lm_head = out.embed_tokens;
   return out;
 }
 
-Batch LayerBench::batch(int sequences) const {
+Batch LayerBench::batch(std::span<const int> positions, bool one_sequence) {
+  std::vector<std::int32_t> pages;  // page p is the p-th, of every sequence
+  for (int p = 0; p < (options_.context + kernels::kPageSize - 1) / kernels::kPageSize; ++p)
+    pages.push_back(p);
   Batch out;
-  out.num_seqs = sequences;
-  out.max_pages = (options_.context + kernels::kPageSize - 1) / kernels::kPageSize;
-  for (int s = 0; s < sequences; ++s) {
-    for (int p = 0; p < out.max_pages; ++p) out.page_table.push_back(p);
+  std::int32_t seq = 0;
+  for (const int position : positions) {
+    if (!one_sequence || out.num_seqs() == 0) seq = out.add_sequence(pages);
+    out.main.add(next_token_, position, position, seq);
+    next_token_ = (next_token_ + 1) % kVocab;
   }
   return out;
 }
 
-void LayerBench::run(Batch batch) {
-  for (std::size_t i = 0; i < batch.positions.size(); ++i) {
-    batch.tokens.push_back(next_token_);
-    next_token_ = (next_token_ + 1) % kVocab;
-    batch.slots.push_back(batch.positions[i]);  // page p is the p-th
-  }
-  if (options_.logits && !traced_->skip_mlp)
-    batch.logits_rows.push_back(static_cast<std::int32_t>(batch.positions.size()) - 1);
+void LayerBench::run(const Batch& batch) {
   traced_->reset();
-  forward_->run(
-      batch, [](std::span<const float>) {}, nullptr, nullptr, std::stop_token());
+  forward_->run(batch, result_, std::stop_token());
 }
 
 void LayerBench::fill() {
@@ -176,17 +178,18 @@ void LayerBench::fill() {
 }
 
 void LayerBench::prefill(int position, int tokens) {
-  Batch out = batch(1);
-  for (int i = 0; i < tokens; ++i) out.positions.push_back(position + i);
-  out.seq_of_token.assign(static_cast<std::size_t>(tokens), 0);
-  run(std::move(out));
+  std::vector<int> positions;
+  for (int i = 0; i < tokens; ++i) positions.push_back(position + i);
+  Batch out = batch(positions, true);
+  if (options_.logits && !traced_->skip_mlp) out.logits_rows.push_back(tokens - 1);
+  run(out);
 }
 
 void LayerBench::decode(int count) {
-  Batch out = batch(count);
-  for (int s = 0; s < count; ++s) out.seq_of_token.push_back(s);
-  out.positions.assign(static_cast<std::size_t>(count), options_.context - 1);
-  run(std::move(out));
+  const std::vector<int> positions(static_cast<std::size_t>(count), options_.context - 1);
+  Batch out = batch(positions, false);
+  if (options_.logits && !traced_->skip_mlp) out.logits_rows.push_back(count - 1);
+  run(out);
 }
 
 double LayerBench::attention_bytes() const {

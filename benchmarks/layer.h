@@ -50,13 +50,14 @@ class LayerBench {
   Work pass_work(int position, int tokens) const;
 
  private:
-  Linear fp8(std::int64_t out, std::int64_t in);
-  Linear bf16(std::int64_t out, std::int64_t in, float scale);
+  Weight fp8(std::int64_t out, std::int64_t in);
+  Weight bf16(std::int64_t out, std::int64_t in, float scale);
   TensorView gain(std::int64_t n);
   ModelWeights weights();
   LayerWeights layer(bool dense);
-  void run(Batch batch);
-  Batch batch(int sequences) const;
+  void run(const Batch& batch);
+  // Tokens at `positions`, of one sequence each or all of one.
+  Batch batch(std::span<const int> positions, bool one_sequence);
 
   Bench& bench_;
   LayerOptions options_;
@@ -66,6 +67,7 @@ class LayerBench {
   std::deque<std::vector<std::byte>> dense_;
   std::unique_ptr<TracedBackend> traced_;
   std::unique_ptr<Forward> forward_;
+  StepResult result_;
   std::int32_t next_token_ = 0;
 };
 

@@ -64,6 +64,7 @@ LinearPool::LinearPool(Bench& bench, Backend& backend, std::span<const Shape> sh
     if (used + bytes > codes.size()) break;
     // Weights are only ever read.
     weights_.push_back(place(shapes[which], const_cast<std::byte*>(codes.data()) + used));
+    handles_.push_back(backend.bind(weights_.back(), [](std::size_t) {}));
     shape_of_.push_back(which);
     used += bytes;
   }
@@ -108,7 +109,7 @@ Work LinearPool::next() {
   // Far apart, so that no matrix is still in a cache or next to the last one.
   next_ = (next_ + 37) % weights_.size();
   const Linear& w = weights_[i];
-  backend_.linear(w, rows_[shape_of_[i]].activation(),
+  backend_.linear(*handles_[i], rows_[shape_of_[i]].activation(),
                   view(out_, DType::bf16, num_rows_, w.weight.rows));
   const auto elements = static_cast<double>(w.weight.rows * w.weight.cols);
   const auto scales = static_cast<double>(bytes_of(w.scale.dtype, w.scale.rows * w.scale.cols));

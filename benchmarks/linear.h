@@ -42,6 +42,7 @@ class LinearPool {
   WeightFormat format_;
   std::int64_t group_;
   std::vector<Linear> weights_;
+  std::vector<WeightHandle> handles_;  // to them
   std::shared_ptr<std::byte> scales_;  // their own for each matrix: DRAM has to bring them, too
   std::size_t scales_used_ = 0;
   std::vector<Rows> rows_;             // [shapes]

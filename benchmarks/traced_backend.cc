@@ -34,8 +34,8 @@ std::string TracedBackend::shares() const {
   return out;
 }
 
-std::string TracedBackend::name_of(const char* step, const Linear& w) {
-  return formatted("{} {}x{}", step, w.weight.rows, w.weight.cols);
+std::string TracedBackend::name_of(const char* step, std::int64_t out, std::int64_t in) {
+  return formatted("{} {}x{}", step, out, in);
 }
 
 void TracedBackend::fill(TensorView out) const {

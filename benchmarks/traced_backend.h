@@ -47,16 +47,23 @@ class TracedBackend final : public Backend {
 
   const BackendInfo& info() const override { return inner_->info(); }
   std::string_view kernel_set() const override { return inner_->kernel_set(); }
-  std::shared_ptr<void> allocate(std::size_t bytes) override { return inner_->allocate(bytes); }
+  StepShapes shapes() const override { return inner_->shapes(); }
   void reserve(const BackendLimits& limits) override { inner_->reserve(limits); }
   std::size_t scratch_bytes() const override { return inner_->scratch_bytes(); }
-  TensorView bind_weight(TensorView mapped) override { return inner_->bind_weight(mapped); }
+  WeightHandle bind(const Linear& w, BindProgress progress) override {
+    return inner_->bind(w, progress);
+  }
+  ExpertsHandle bind_experts(std::span<const Linear> experts, BindProgress progress) override {
+    return inner_->bind_experts(experts, progress);
+  }
+  std::shared_ptr<void> allocate(std::size_t bytes) override { return inner_->allocate(bytes); }
   void upload(TensorView dst, const void* src) override { inner_->upload(dst, src); }
   void download(void* dst, TensorView src) override { inner_->download(dst, src); }
   void copy(TensorView dst, TensorView src) override { inner_->copy(dst, src); }
   void synchronize() override { inner_->synchronize(); }
+  void run(std::uint64_t key, FunctionRef<void()> pass) override { inner_->run(key, pass); }
 
-  void embed(const BatchView& b, TensorView table, TensorView out) override {
+  void embed(const BatchView& b, const BoundWeight& table, TensorView out) override {
     inner_->embed(b, table, out);
   }
   void add_rms_norm(TensorView x, TensorView residual, TensorView gain, float eps,
@@ -67,23 +74,24 @@ class TracedBackend final : public Backend {
   void silu_mul(TensorView gate, TensorView up, const Activation& out) override {
     if (!skipped()) timed("silu_mul", rest(), [&] { inner_->silu_mul(gate, up, out); });
   }
-  void gather_rows(TensorView x, TensorView rows, TensorView out) override {
-    inner_->gather_rows(x, rows, out);
+  void copy_rows(TensorView from, TensorView from_rows, TensorView to,
+                 TensorView to_rows) override {
+    inner_->copy_rows(from, from_rows, to, to_rows);
   }
-  void linear(const Linear& w, const Activation& x, TensorView out) override {
+  void linear(const BoundWeight& w, const Activation& x, TensorView out) override {
     if (skipped()) return fill(out);
-    timed(name_of("linear", w), rest(), [&] { inner_->linear(w, x, out); });
+    timed(name_of("linear", w.rows, w.cols), rest(), [&] { inner_->linear(w, x, out); });
   }
-  void grouped_linear(std::span<const Linear> experts, const Activation& x, TensorView offsets,
+  void grouped_linear(const BoundExperts& experts, const Activation& x, TensorView offsets,
                       TensorView out) override {
     if (skipped()) return;
-    timed(name_of("experts", experts.front()), rest(),
+    timed(name_of("experts", experts.rows, experts.cols), rest(),
           [&] { inner_->grouped_linear(experts, x, offsets, out); });
   }
   void mla_store(const BatchView& b, TensorView kv_a, TensorView gain, const PagedKv& kv) override {
     timed("mla_store", rest(), [&] { inner_->mla_store(b, kv_a, gain, kv); });
   }
-  void mla_absorb(const BatchView& b, const Linear& kv_b, const MlaShape& shape, TensorView q,
+  void mla_absorb(const BatchView& b, const BoundWeight& kv_b, const MlaShape& shape, TensorView q,
                   TensorView q_latent) override {
     if (skipped()) return;
     timed("absorb", rest(), [&] { inner_->mla_absorb(b, kv_b, shape, q, q_latent); });
@@ -94,7 +102,7 @@ class TracedBackend final : public Backend {
     timed("attend", seconds.attend,
           [&] { inner_->sparse_mla(q_latent, shape, kv, indices, scale, out_latent); });
   }
-  void mla_expand(const Linear& kv_b, const MlaShape& shape, TensorView out_latent,
+  void mla_expand(const BoundWeight& kv_b, const MlaShape& shape, TensorView out_latent,
                   const Activation& out) override {
     if (skipped()) return;
     timed("expand", rest(), [&] { inner_->mla_expand(kv_b, shape, out_latent, out); });
@@ -114,10 +122,11 @@ class TracedBackend final : public Backend {
     if (skipped()) return;
     timed("moe_gate", rest(), [&] { inner_->moe_gate(scores, bias, gate, ids, weights); });
   }
-  void moe_dispatch(const Activation& x, TensorView ids, const Activation& out, TensorView offsets,
-                    TensorView rows) override {
+  void moe_dispatch(const Activation& x, TensorView ids, std::int32_t first_expert,
+                    const Activation& out, TensorView offsets, TensorView rows) override {
     if (skipped()) return;
-    timed("dispatch", rest(), [&] { inner_->moe_dispatch(x, ids, out, offsets, rows); });
+    timed("dispatch", rest(),
+          [&] { inner_->moe_dispatch(x, ids, first_expert, out, offsets, rows); });
     count_experts(offsets);
   }
   void moe_combine(TensorView x, TensorView rows, TensorView weights, TensorView shared,
@@ -133,7 +142,7 @@ class TracedBackend final : public Backend {
   bool skipped() const { return in_mlp() ? skip_mlp : skip_attention; }
   void fill(TensorView out) const;
   void count_experts(TensorView offsets);
-  static std::string name_of(const char* step, const Linear& w);
+  static std::string name_of(const char* step, std::int64_t out, std::int64_t in);
   template <class Step>
   void timed(const std::string& name, double& sum, Step&& step) {
     double& part = steps[name];

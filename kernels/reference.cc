@@ -157,6 +157,7 @@ ValueType stored_type(const CacheLayout& layout) {
 void mla_store(const MlaStoreParams& p) {
   const int latent = p.layout.latent, rope = p.layout.rope;
   for (std::int64_t t = 0; t < p.num_tokens; ++t) {
+    if (p.slots[t] < 0) continue;
     Row c = load(p.kv, p.type, t * (latent + rope), latent);
     Row k = load(p.kv, p.type, t * (latent + rope) + latent, rope);
     std::byte* record = p.latent + std::int64_t{p.slots[t]} * p.layout.latent_record();
@@ -302,6 +303,7 @@ Row hadamard(const Row& x) {
 void index_store(const IndexStoreParams& p) {
   const int dim = p.layout.index_dim;
   for (std::int64_t t = 0; t < p.num_tokens; ++t) {
+    if (p.slots[t] < 0) continue;
     Row k = load(p.k, p.type, t * dim, dim);
     const double mean = std::accumulate(k.begin(), k.end(), 0.0) / dim;
     double variance = 0;
@@ -437,12 +439,13 @@ void moe_gate(const MoeGateParams& p) {
 void moe_combine(const MoeCombineParams& p) {
   for (std::int64_t t = 0; t < p.num_tokens; ++t) {
     for (std::int64_t c = 0; c < p.cols; ++c) {
-      double sum = load_value(p.shared, p.type, t * p.cols + c);
+      double sum = p.shared ? load_value(p.shared, p.type, t * p.cols + c) : 0.0;
       for (std::int64_t j = t * p.top; j < (t + 1) * p.top; ++j) {
+        if (p.rows[j] < 0) continue;
         sum += static_cast<double>(p.weights[j]) *
                load_value(p.x, p.type, p.rows[j] * std::int64_t{p.cols} + c);
       }
-      store_value(p.out, p.type, t * p.cols + c, static_cast<float>(sum));
+      store_value(p.out, p.out_type, t * p.cols + c, static_cast<float>(sum));
     }
   }
 }

@@ -14,6 +14,7 @@ struct TraceCommand {
   ModelOptions model{};
   std::string ids{};
   std::string prompt_file{};
+  std::vector<std::string> beside{};
   std::string out{};
   std::string picture{};
   std::size_t chunk = 0;
@@ -161,14 +162,65 @@ void check_layer(const TraceCommand& command, const dsv32::Model& model) {
     throw UsageError("--layer is 0 to " + std::to_string(model.config().num_hidden_layers - 1));
 }
 
+// Texts in common passes: the first one is what is traced, the others only run beside it.
+class Texts {
+ public:
+  using Ids = std::vector<dsv32::TokenId>;
+
+  Texts(const TraceCommand& command, const std::filesystem::path& dir) {
+    texts_.push_back(input_ids(command, dir));
+    for (const std::string& file : command.beside) {
+      texts_.push_back(parse_ids(read_text(file)));
+      if (texts_.back().empty()) throw UsageError("there are no tokens in " + file);
+    }
+    step_ = command.chunk;
+    if (step_ != 0) return;
+    for (const Ids& ids : texts_) step_ = std::max(step_, ids.size());
+  }
+
+  const Ids& traced() const { return texts_.front(); }
+
+  // Room for all of them, and for a chunk of each in one pass.
+  void set_sizes(dsv32::LoadOptions& load) const {
+    constexpr std::size_t kPage = 64;
+    load.kv_cache_tokens = 0;
+    for (const Ids& ids : texts_) load.kv_cache_tokens += (ids.size() + kPage - 1) / kPage * kPage;
+    load.max_sequences = static_cast<int>(texts_.size());
+    const std::size_t rows = step_ * texts_.size();
+    if (texts_.size() > 1 && rows > static_cast<std::size_t>(load.max_batch_tokens))
+      load.max_batch_tokens = static_cast<int>(std::min<std::size_t>(rows, 1 << 16));
+  }
+
+  // Until the traced text has run; `session` is its.
+  void run(dsv32::Session& session, const std::stop_token& cancel) const {
+    std::vector<dsv32::Session> others;
+    for (std::size_t i = 1; i < texts_.size(); ++i) others.emplace_back(session.model());
+    for (std::size_t at = 0; at < traced().size(); at += step_) {
+      std::vector<dsv32::SessionTokens> pass;
+      for (std::size_t i = 0; i < texts_.size(); ++i) {
+        if (at >= texts_[i].size()) continue;
+        pass.push_back(
+            {.session = i == 0 ? &session : &others[i - 1],
+             .tokens = std::span(texts_[i]).subspan(at, std::min(step_, texts_[i].size() - at))});
+      }
+      append_together(pass, cancel);
+    }
+  }
+
+ private:
+  std::vector<Ids> texts_;
+  std::size_t step_ = 0;  // tokens of each text at a time
+};
+
 int run_trace(TraceCommand& command, const GlobalOptions& global) {
   const Terminal terminal(global.color, global.quiet);
   check_picture(command);
   const auto dir = take_model(command.model);
-  const std::vector<dsv32::TokenId> ids = input_ids(command, dir);
+  const Texts texts(command, dir);
+  const std::vector<dsv32::TokenId>& ids = texts.traced();
   Interrupt interrupt;
   dsv32::LoadOptions load = load_options(command.model);
-  load.kv_cache_tokens = ids.size();
+  texts.set_sizes(load);
   load.mtp = !command.out.empty() && has_mtp(dir);
   const dsv32::Model model = load_model(dir, load, terminal, interrupt);
   check_layer(command, model);
@@ -176,24 +228,27 @@ int run_trace(TraceCommand& command, const GlobalOptions& global) {
   dsv32::Session session(model);
   Recording recording(model, ids.size(), load.mtp, !command.out.empty());
   Progress progress(terminal, "running");
+  std::size_t shared_passes = 0;
   session.observe(recording.wanted(), [&](const dsv32::Trace& trace) {
     recording.add(trace);
+    shared_passes += trace.num_sequences > 1 ? 1 : 0;
     progress.update(static_cast<double>(trace.first_position + trace.num_tokens) /
                     static_cast<double>(ids.size()));
   });
-  const std::size_t step = command.chunk == 0 ? ids.size() : command.chunk;
-  for (std::size_t at = 0; at < ids.size(); at += step)
-    session.append(std::span(ids).subspan(at, std::min(step, ids.size() - at)), interrupt.token());
+  texts.run(session, interrupt.token());
+  if (!command.beside.empty() && shared_passes == 0)
+    throw dsv32::Error(dsv32::ErrorCode::internal, "--beside: no pass held more than one text");
 
   if (!command.out.empty()) write_safetensors(command.out, recording.tensors());
   if (!command.picture.empty()) write_picture(command.picture, recording.picture(command.layer));
-  if (global.json)
-    terminal.write(one_line({{"tokens", ids.size()},
-                             {"sparse", model.is_sparse()},
-                             {"mtp", load.mtp},
-                             {"kernel_set", model.kernel_set()},
-                             {"stats", to_json(session.sparse_stats())}}) +
-                   "\n");
+  if (!global.json) return kOk;
+  Json result = {{"tokens", ids.size()},
+                 {"sparse", model.is_sparse()},
+                 {"mtp", load.mtp},
+                 {"kernel_set", model.kernel_set()},
+                 {"stats", to_json(session.sparse_stats())}};
+  if (!command.beside.empty()) result["shared_passes"] = shared_passes;
+  terminal.write(one_line(result) + "\n");
   return kOk;
 }
 
@@ -217,8 +272,12 @@ void add_trace(CLI::App& root, Context& context) {
                   "Heat map, .png or .svg: rows are queries, columns keys")
       ->type_name("FILE");
   app->add_option("--layer", command->layer, "Draw this layer only")->check(CLI::NonNegativeNumber);
+  app->add_option("--beside", command->beside,
+                  "JSON list of token ids of a text that runs in the same passes; may be repeated. "
+                  "The results are the same, and --json tells how many passes were shared")
+      ->type_name("FILE");
   app->add_option("--chunk", command->chunk,
-                  "Run so many tokens at a time; the results are the same")
+                  "Run so many tokens of each text at a time; the results are the same")
       ->check(CLI::Range(0, 1 << 30));
   add_numerics(*app, command->model);
   app->callback([command, &context] {

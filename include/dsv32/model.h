@@ -29,6 +29,7 @@ struct LoadOptions {
   IndexerKeys indexer_keys = IndexerKeys::fp8;
   std::size_t kv_cache_tokens = 32768;  // tokens that all sessions together can hold
   int max_batch_tokens = 2048;          // rows of one forward pass; sizes the activations
+  int max_sequences = 16;               // that one forward pass can hold, 1 to 4,096
   bool mtp = false;                     // bind the MTP layer, too
   bool require_sparse = false;          // throw unsupported rather than run dense
 
@@ -54,16 +55,17 @@ struct MemoryUsage {
 // handle or Session to go frees it. All memory is taken in load(); nothing
 // allocates on a device later.
 //
-// Threads: const methods from any thread. Forward passes of different Sessions take turns, a
-// chunk at a time and in order of arrival.
-// After fork() the child may only destroy what it inherited; other calls throw state.
+// Threads: const methods from any thread; none waits for a pass. Forward passes of different
+// Sessions take turns, a chunk at a time and in order of arrival.
+// After fork() the child may only destroy what it inherited; other calls throw state. So do those
+// of a moved-from one that may throw; the others return empty values.
 class DSV32_API Model {
  public:
   // `dir` holds config.json, *.safetensors and, unless only tokens matter, tokenizer.json and
   // generation_config.json.
   static Model load(const std::filesystem::path& dir, const LoadOptions& options = {});
 
-  const ModelConfig& config() const& noexcept;
+  const ModelConfig& config() const&;
   const ModelConfig& config() && = delete;
   Tokenizer tokenizer() const;  // a cheap handle; throws not_found if `dir` has none
   // Throws unsupported for a family whose chat format we do not know, unless

@@ -88,6 +88,7 @@ static void index_store(const IndexStoreParams& p) {
   const int dim = p.layout.index_dim;
   float x[kMaxIndexDim];
   for (std::int64_t t = 0; t < p.num_tokens; ++t) {
+    if (p.slots[t] < 0) continue;
     load_row(p.k, p.type, t * dim, dim, x);
     layer_norm(x, p.gain, p.bias, dim, p.type);
     rotate_index(x, p.rope + t * p.layout.rope, p.layout.rope, p.interleave);

@@ -18,6 +18,7 @@ static void store_latent(const MlaStoreParams& p, const float* x, int first, int
 static void mla_store(const MlaStoreParams& p) {
   const int latent = p.layout.latent, rope = p.layout.rope;
   for (std::int64_t t = 0; t < p.num_tokens; ++t) {
+    if (p.slots[t] < 0) continue;
     const std::int64_t row = t * (latent + rope);
     std::byte* rec = p.latent + std::int64_t{p.slots[t]} * p.layout.latent_record();
     float block[kBlock];

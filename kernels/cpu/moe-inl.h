@@ -86,11 +86,12 @@ static void moe_combine(const MoeCombineParams& p) {
       const int n = p.cols - c;
       Lanes sum = lanes_set(0.0f);
       for (std::int64_t j = t * p.top; j < (t + 1) * p.top; ++j) {
+        if (p.rows[j] < 0) continue;
         const Lanes x = load_lanes(p.x, p.type, p.rows[j] * std::int64_t{p.cols} + c, n);
         sum = fma(lanes_set(p.weights[j]), x, sum);
       }
-      sum = add(sum, load_lanes(p.shared, p.type, t * p.cols + c, n));
-      store_lanes(p.out, p.type, t * p.cols + c, sum, n);
+      if (p.shared) sum = add(sum, load_lanes(p.shared, p.type, t * p.cols + c, n));
+      store_lanes(p.out, p.out_type, t * p.cols + c, sum, n);
     }
   }
 }

@@ -28,16 +28,15 @@ void CpuBackend::mla_store(const BatchView& b, TensorView kv_a, TensorView gain,
   });
 }
 
-void CpuBackend::mla_absorb(const BatchView& b, const Linear& kv_b, const MlaShape& shape,
+void CpuBackend::mla_absorb(const BatchView& b, const BoundWeight& kv_b, const MlaShape& shape,
                             TensorView q, TensorView q_latent) {
-  check_shape(q.cols == shape.heads * (shape.nope + shape.rope) &&
-                  kv_b.weight.cols == shape.latent &&
+  check_shape(q.cols == shape.heads * (shape.nope + shape.rope) && kv_b.cols == shape.latent &&
                   q_latent.cols == shape.heads * (shape.latent + shape.rope),
               "mla_absorb");
   for (std::int64_t row = 0; row < q.rows; row += kernels::kRowTile) {
     const std::int64_t n = std::min<std::int64_t>(kernels::kRowTile, q.rows - row);
     ranges(shape.heads, 1, [&](int first, int last, int worker) {
-      kernels_->mla_absorb({.kv_b = matrix(kv_b),
+      kernels_->mla_absorb({.kv_b = matrix_of(kv_b).matrix,
                             .q = q.slice(row, n).data,
                             .rope = data_as<float>(b.rope.slice(row, n)),
                             .q_latent = q_latent.slice(row, n).data,
@@ -83,14 +82,14 @@ void CpuBackend::sparse_mla(TensorView q_latent, const MlaShape& shape, const Pa
   });
 }
 
-void CpuBackend::mla_expand(const Linear& kv_b, const MlaShape& shape, TensorView out_latent,
+void CpuBackend::mla_expand(const BoundWeight& kv_b, const MlaShape& shape, TensorView out_latent,
                             const Activation& out) {
   check_shape(out.dense.cols == shape.heads * shape.v && out.dense.rows == out_latent.rows,
               "mla_expand");
   for (std::int64_t row = 0; row < out_latent.rows; row += kernels::kRowTile) {
     const std::int64_t n = std::min<std::int64_t>(kernels::kRowTile, out_latent.rows - row);
     ranges(shape.heads, 1, [&](int first, int last, int worker) {
-      kernels_->mla_expand({.kv_b = matrix(kv_b),
+      kernels_->mla_expand({.kv_b = matrix_of(kv_b).matrix,
                             .out_latent = out_latent.slice(row, n).data,
                             .out = out.dense.slice(row, n).data,
                             .scratch = worker_scratch(worker),

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "lib/backend/kernel_set.h"
+#include "lib/backend/system.h"
 #include "lib/base/check.h"
 
 namespace dsv32 {
@@ -29,6 +30,21 @@ void ask_for_large_pages([[maybe_unused]] void* memory,
   if (begin >= end) return;
   madvise(static_cast<std::byte*>(memory) + (begin - first), end - begin, MADV_HUGEPAGE);
 #endif
+}
+
+// What a view without gaps holds.
+std::size_t contiguous_bytes(TensorView view) {
+  check_shape(view.rows <= 1 || view.stride == view.cols, "a copy");
+  return static_cast<std::size_t>(view.rows * view.cols * dtype_size(view.dtype));
+}
+
+std::size_t linear_bytes(const Linear& w) {
+  return static_cast<std::size_t>(bytes_of(w.weight.dtype, w.weight.rows * w.weight.stride) +
+                                  bytes_of(w.scale.dtype, w.scale.rows * w.scale.cols));
+}
+
+bool all_read_fp8(std::span<const Linear> experts) {
+  return std::all_of(experts.begin(), experts.end(), [](const Linear& w) { return w.reads_fp8(); });
 }
 
 // Fills an activation's FP8 form from its dense one.
@@ -101,7 +117,7 @@ std::size_t cpu_scratch_bytes(const BackendLimits& limits, int workers) {
 
 CpuBackend::CpuBackend(const BackendOptions& options)
     : kernels_(&choose_kernels(options.kernel_set, kernels::cpu_features())),
-      info_(available_backends().front()),
+      info_(cpu_info()),
       pool_(options) {}
 
 std::shared_ptr<void> CpuBackend::allocate(std::size_t bytes) {
@@ -125,17 +141,44 @@ void CpuBackend::reserve(const BackendLimits& limits) {
   worker_floats_ = need.worker;
 }
 
+std::size_t CpuBackend::scratch_bytes() const { return cpu_scratch_bytes(limits_, pool_.size()); }
+
+CpuWeight::CpuWeight(const Linear& w)
+    : BoundWeight(w.weight.rows, w.weight.cols, w.reads_fp8()), matrix(w) {}
+
+CpuExperts::CpuExperts(std::span<const Linear> experts)
+    : BoundExperts(static_cast<std::int64_t>(experts.size()), experts[0].weight.rows,
+                   experts[0].weight.cols, all_read_fp8(experts)),
+      matrices_(experts.begin(), experts.end()) {}
+
+WeightHandle CpuBackend::bind(const Linear& w, BindProgress progress) {
+  progress(linear_bytes(w));
+  return std::make_shared<const CpuWeight>(w);
+}
+
+ExpertsHandle CpuBackend::bind_experts(std::span<const Linear> experts, BindProgress progress) {
+  check_shape(!experts.empty(), "bind_experts");
+  for (const Linear& w : experts) {
+    check_shape(w.weight.rows == experts[0].weight.rows && w.weight.cols == experts[0].weight.cols,
+                "bind_experts");
+    progress(linear_bytes(w));
+  }
+  return std::make_shared<const CpuExperts>(experts);
+}
+
 void CpuBackend::upload(TensorView dst, const void* src) {
-  std::memcpy(dst.data, src,
-              static_cast<std::size_t>(dst.rows * dst.stride * dtype_size(dst.dtype)));
+  std::memcpy(dst.data, src, contiguous_bytes(dst));
 }
 
 void CpuBackend::download(void* dst, TensorView src) {
-  std::memcpy(dst, src.data,
-              static_cast<std::size_t>(src.rows * src.stride * dtype_size(src.dtype)));
+  std::memcpy(dst, src.data, contiguous_bytes(src));
 }
 
-void CpuBackend::copy(TensorView dst, TensorView src) { upload(dst, src.data); }
+void CpuBackend::copy(TensorView dst, TensorView src) {
+  check_shape(dst.rows == src.rows && dst.cols == src.cols && dst.dtype == src.dtype, "copy");
+  static_cast<void>(contiguous_bytes(src));
+  upload(dst, src.data);
+}
 
 void CpuBackend::ranges(std::int64_t count, std::int64_t grain,
                         FunctionRef<void(int, int, int)> body) {
@@ -152,10 +195,10 @@ void CpuBackend::quantise_all(const Activation& a) {
          [&](int first, int last, int) { quantise_rows(*kernels_, a, first, last); });
 }
 
-void CpuBackend::embed(const BatchView& b, TensorView table, TensorView out) {
+void CpuBackend::embed(const BatchView& b, const BoundWeight& table, TensorView out) {
   check_shape(table.cols == out.cols && b.tokens.cols == out.rows, "embed");
   kernels_->embed({.tokens = data_as<std::int32_t>(b.tokens),
-                   .table = matrix({.weight = table, .scale = {}}),
+                   .table = matrix_of(table).matrix,
                    .out = out.data,
                    .type = value_type(out.dtype),
                    .num_rows = static_cast<int>(out.rows),
@@ -198,12 +241,20 @@ void CpuBackend::silu_mul(TensorView gate, TensorView up, const Activation& out)
   });
 }
 
-void CpuBackend::gather_rows(TensorView x, TensorView rows, TensorView out) {
-  check_shape(x.cols == out.cols && rows.cols == out.rows, "gather_rows");
-  const auto* list = data_as<std::int32_t>(rows);
-  const auto bytes = static_cast<std::size_t>(x.cols * dtype_size(x.dtype));
-  for (std::int64_t i = 0; i < out.rows; ++i) {
-    std::memcpy(out.slice(i, 1).data, x.slice(list[i], 1).data, bytes);
+void CpuBackend::copy_rows(TensorView from, TensorView from_rows, TensorView to,
+                           TensorView to_rows) {
+  const bool listed = from_rows.data != nullptr, placed = to_rows.data != nullptr;
+  const std::int64_t count = listed ? from_rows.cols : placed ? to_rows.cols : to.rows;
+  check_shape(from.cols == to.cols && from.dtype == to.dtype &&
+                  (!placed || to_rows.cols == count) && (listed || from.rows >= count) &&
+                  (placed || to.rows >= count),
+              "copy_rows");
+  const auto *source = data_as<std::int32_t>(from_rows), *target = data_as<std::int32_t>(to_rows);
+  const auto bytes = static_cast<std::size_t>(from.cols * dtype_size(from.dtype));
+  for (std::int64_t i = 0; i < count; ++i) {
+    const std::int64_t read = listed ? source[i] : i, write = placed ? target[i] : i;
+    if (read < 0 || write < 0) continue;
+    std::memcpy(to.slice(write, 1).data, from.slice(read, 1).data, bytes);
   }
 }
 
@@ -227,17 +278,21 @@ void CpuBackend::moe_gate(TensorView scores, TensorView bias, const GateParams& 
   });
 }
 
-void CpuBackend::moe_dispatch(const Activation& x, TensorView ids, const Activation& out,
-                              TensorView offsets, TensorView rows) {
+void CpuBackend::moe_dispatch(const Activation& x, TensorView ids, std::int32_t first_expert,
+                              const Activation& out, TensorView offsets, TensorView rows) {
   const std::int64_t copies = ids.rows * ids.cols, experts = offsets.cols - 1;
   check_shape(out.dense.rows == copies && rows.rows == ids.rows, "moe_dispatch");
   const auto* id = data_as<std::int32_t>(ids);
   auto *offset = data_as<std::int32_t>(offsets), *row = data_as<std::int32_t>(rows);
   // Counting sort, stable in the order of tokens. offset[e + 1] first counts expert e.
   std::fill_n(offset, experts + 1, 0);
-  for (std::int64_t i = 0; i < copies; ++i) ++offset[id[i] + 1];
+  const auto expert = [&](std::int64_t i) { return std::int64_t{id[i]} - first_expert; };
+  const auto here = [&](std::int64_t i) { return expert(i) >= 0 && expert(i) < experts; };
+  for (std::int64_t i = 0; i < copies; ++i) {
+    if (here(i)) ++offset[expert(i) + 1];
+  }
   for (std::int64_t e = 0; e < experts; ++e) offset[e + 1] += offset[e];
-  for (std::int64_t i = 0; i < copies; ++i) row[i] = offset[id[i]]++;
+  for (std::int64_t i = 0; i < copies; ++i) row[i] = here(i) ? offset[expert(i)]++ : -1;
   for (std::int64_t e = experts; e > 0; --e) offset[e] = offset[e - 1];
   offset[0] = 0;
   const auto copy_row = [](TensorView from, std::int64_t source, TensorView to,
@@ -247,6 +302,7 @@ void CpuBackend::moe_dispatch(const Activation& x, TensorView ids, const Activat
   };
   ranges(copies, 8, [&](int first, int last, int) {
     for (int i = first; i < last; ++i) {
+      if (row[i] < 0) continue;
       if (x.dense.data != nullptr) copy_row(x.dense, i / ids.cols, out.dense, row[i]);
       if (x.fp8.data == nullptr) continue;
       copy_row(x.fp8, i / ids.cols, out.fp8, row[i]);
@@ -257,24 +313,47 @@ void CpuBackend::moe_dispatch(const Activation& x, TensorView ids, const Activat
 
 void CpuBackend::moe_combine(TensorView x, TensorView rows, TensorView weights, TensorView shared,
                              TensorView out) {
-  check_shape(x.cols == out.cols && shared.cols == out.cols && rows.rows == out.rows,
+  const bool adds = shared.data != nullptr;
+  check_shape(x.cols == out.cols && rows.rows == out.rows &&
+                  (!adds || (shared.cols == out.cols && shared.dtype == x.dtype)),
               "moe_combine");
   ranges(out.rows, 1, [&](int first, int last, int) {
     kernels_->moe_combine({.x = x.data,
                            .rows = data_as<std::int32_t>(rows.slice(first, 0)),
                            .weights = data_as<float>(weights.slice(first, 0)),
-                           .shared = shared.slice(first, 0).data,
+                           .shared = adds ? shared.slice(first, 0).data : nullptr,
                            .out = out.slice(first, 0).data,
-                           .type = value_type(out.dtype),
+                           .type = value_type(x.dtype),
+                           .out_type = value_type(out.dtype),
                            .num_tokens = last - first,
                            .top = static_cast<int>(rows.cols),
                            .cols = static_cast<int>(out.cols)});
   });
 }
 
-std::unique_ptr<Backend> make_cpu_backend(const BackendOptions& options) {
-  DSV32_CHECK(options.device == Device::cpu, unsupported, "this build has the CPU only, no CUDA");
+namespace {
+
+std::vector<BackendInfo> cpu_devices() { return {cpu_info()}; }
+
+std::unique_ptr<Backend> open_cpu(const BackendOptions& options) {
   return std::make_unique<CpuBackend>(options);
 }
+
+StepShapes cpu_shapes(const BackendOptions&) { return kCpuShapes; }
+
+std::size_t cpu_scratch(const BackendLimits& limits, const BackendOptions& options) {
+  return cpu_scratch_bytes(limits, pool_size(options));
+}
+
+std::size_t cpu_memory(const BackendOptions&) { return available_memory(); }
+
+}  // namespace
+
+constinit const BackendKind cpu_backend_kind = {.device = Device::cpu,
+                                                .devices = cpu_devices,
+                                                .open = open_cpu,
+                                                .shapes = cpu_shapes,
+                                                .scratch_bytes = cpu_scratch,
+                                                .available_memory = cpu_memory};
 
 }  // namespace dsv32

@@ -8,12 +8,39 @@
 #include <vector>
 
 #include "lib/backend/backend.h"
+#include "lib/backend/backend_kind.h"
 #include "lib/base/function_ref.h"
 #include "lib/base/thread_pool.h"
 
 #include "kernels/cpu/table.h"
 
 namespace dsv32 {
+
+// Any number of rows, lists as long as the context asks.
+inline constexpr StepShapes kCpuShapes = {.attention_rows = kernels::kRowTile};
+
+// A matrix where the checkpoint has it, as the kernels take it.
+struct CpuMatrix {
+  explicit CpuMatrix(const Linear& linear);
+
+  Linear w;
+  kernels::Matrix matrix;
+};
+
+class CpuWeight final : public BoundWeight {
+ public:
+  explicit CpuWeight(const Linear& w);
+  const CpuMatrix matrix;
+};
+
+class CpuExperts final : public BoundExperts {
+ public:
+  explicit CpuExperts(std::span<const Linear> experts);
+  std::span<const CpuMatrix> matrices() const { return matrices_; }
+
+ private:
+  std::vector<CpuMatrix> matrices_;
+};
 
 class CpuBackend final : public Backend {
  public:
@@ -22,29 +49,33 @@ class CpuBackend final : public Backend {
   const BackendInfo& info() const override { return info_; }
   std::string_view kernel_set() const override { return kernels_->name; }
 
-  std::shared_ptr<void> allocate(std::size_t bytes) override;
+  StepShapes shapes() const override { return kCpuShapes; }
+
   void reserve(const BackendLimits& limits) override;
-  std::size_t scratch_bytes() const override { return cpu_scratch_bytes(limits_, pool_.size()); }
-  TensorView bind_weight(TensorView mapped) override { return mapped; }
+  std::size_t scratch_bytes() const override;
+  WeightHandle bind(const Linear& w, BindProgress progress) override;
+  ExpertsHandle bind_experts(std::span<const Linear> experts, BindProgress progress) override;
+  std::shared_ptr<void> allocate(std::size_t bytes) override;
   void upload(TensorView dst, const void* src) override;
   void download(void* dst, TensorView src) override;
   void copy(TensorView dst, TensorView src) override;
   void synchronize() override {}
+  void run(std::uint64_t, FunctionRef<void()> pass) override { pass(); }
 
-  void embed(const BatchView& b, TensorView table, TensorView out) override;
+  void embed(const BatchView& b, const BoundWeight& table, TensorView out) override;
   void add_rms_norm(TensorView x, TensorView residual, TensorView gain, float eps,
                     const Activation& out) override;
   void silu_mul(TensorView gate, TensorView up, const Activation& out) override;
-  void gather_rows(TensorView x, TensorView rows, TensorView out) override;
-  void linear(const Linear& w, const Activation& x, TensorView out) override;
-  void grouped_linear(std::span<const Linear> experts, const Activation& x, TensorView offsets,
+  void copy_rows(TensorView from, TensorView from_rows, TensorView to, TensorView to_rows) override;
+  void linear(const BoundWeight& w, const Activation& x, TensorView out) override;
+  void grouped_linear(const BoundExperts& experts, const Activation& x, TensorView offsets,
                       TensorView out) override;
   void mla_store(const BatchView& b, TensorView kv_a, TensorView gain, const PagedKv& kv) override;
-  void mla_absorb(const BatchView& b, const Linear& kv_b, const MlaShape& shape, TensorView q,
+  void mla_absorb(const BatchView& b, const BoundWeight& kv_b, const MlaShape& shape, TensorView q,
                   TensorView q_latent) override;
   void sparse_mla(TensorView q_latent, const MlaShape& shape, const PagedKv& kv, TensorView indices,
                   float scale, TensorView out_latent) override;
-  void mla_expand(const Linear& kv_b, const MlaShape& shape, TensorView out_latent,
+  void mla_expand(const BoundWeight& kv_b, const MlaShape& shape, TensorView out_latent,
                   const Activation& out) override;
   void index_store(const BatchView& b, const IndexerShape& shape, TensorView k, TensorView gain,
                    TensorView bias, const PagedKv& kv) override;
@@ -52,8 +83,8 @@ class CpuBackend final : public Backend {
                     TensorView head_weights, const PagedKv& kv, TensorView indices) override;
   void moe_gate(TensorView scores, TensorView bias, const GateParams& gate, TensorView ids,
                 TensorView weights) override;
-  void moe_dispatch(const Activation& x, TensorView ids, const Activation& out, TensorView offsets,
-                    TensorView rows) override;
+  void moe_dispatch(const Activation& x, TensorView ids, std::int32_t first_expert,
+                    const Activation& out, TensorView offsets, TensorView rows) override;
   void moe_combine(TensorView x, TensorView rows, TensorView weights, TensorView shared,
                    TensorView out) override;
 
@@ -65,7 +96,7 @@ class CpuBackend final : public Backend {
   void quantise_all(const Activation& a);  // fills its FP8 form, if it has one
   // Rows [first, first + count) of x through one weight.
   struct Segment {
-    const Linear* w;
+    const CpuMatrix* w;
     std::int64_t first, count;
   };
   void run_segments(std::span<const Segment> segments, const Activation& x, TensorView out);
@@ -97,9 +128,16 @@ struct CpuScratch {
   std::int64_t total(int workers) const;
 };
 
+// Bytes of reserve()'s scratch with so many workers.
+std::size_t cpu_scratch_bytes(const BackendLimits& limits, int workers);
+
 void check_shape(bool ok, const char* step);  // internal
 kernels::ValueType value_type(DType dtype);
-kernels::Matrix matrix(const Linear& w);
+
+// Of a handle that this backend made; there are no others in a model.
+inline const CpuMatrix& matrix_of(const BoundWeight& w) {
+  return static_cast<const CpuWeight&>(w).matrix;
+}
 
 template <class T>
 T* data_as(TensorView view) {

@@ -25,9 +25,7 @@ bool uses_fp8(const Linear& w, const Activation& x) {
   return w.reads_fp8() && x.fp8.data != nullptr;
 }
 
-}  // namespace
-
-kernels::Matrix matrix(const Linear& w) {
+kernels::Matrix kernel_matrix(const Linear& w) {
   const bool whole_rows = w.format == WeightFormat::int8 || w.format == WeightFormat::int4;
   const bool short_group = whole_rows && w.scale.cols != ceil_div(w.weight.cols, kernels::kBlock);
   return {.data = w.weight.data,
@@ -41,20 +39,32 @@ kernels::Matrix matrix(const Linear& w) {
           .scales_are_pow2 = w.format == WeightFormat::fp8_pow2};
 }
 
-void CpuBackend::linear(const Linear& w, const Activation& x, TensorView out) {
-  check_shape(w.weight.cols == x.dense.cols && w.weight.rows == out.cols &&
-                  x.dense.rows == out.rows && x.dense.cols <= limits_.max_width,
+// Whether rows packed for one are what the other reads.
+bool share_packed_rows(const Linear& a, const Linear& b) {
+  return a.format == b.format && a.weight.dtype == b.weight.dtype;
+}
+
+}  // namespace
+
+CpuMatrix::CpuMatrix(const Linear& linear) : w(linear), matrix(kernel_matrix(linear)) {}
+
+void CpuBackend::linear(const BoundWeight& w, const Activation& x, TensorView out) {
+  check_shape(w.cols == x.dense.cols && w.rows == out.cols && x.dense.rows == out.rows &&
+                  x.dense.cols <= limits_.max_width,
               "linear");
   for (std::int64_t row = 0; row < out.rows; row += kernels::kLinearRows) {
-    const Segment segment{&w, row, std::min<std::int64_t>(kernels::kLinearRows, out.rows - row)};
+    const Segment segment{&matrix_of(w), row,
+                          std::min<std::int64_t>(kernels::kLinearRows, out.rows - row)};
     run_segments({&segment, 1}, x, out);
   }
 }
 
-void CpuBackend::grouped_linear(std::span<const Linear> experts, const Activation& x,
-                                TensorView offsets, TensorView out) {
-  check_shape(offsets.cols == static_cast<std::int64_t>(experts.size()) + 1 &&
-                  x.dense.rows == out.rows && x.dense.cols <= limits_.max_width,
+void CpuBackend::grouped_linear(const BoundExperts& bound, const Activation& x, TensorView offsets,
+                                TensorView out) {
+  const std::span<const CpuMatrix> experts = static_cast<const CpuExperts&>(bound).matrices();
+  check_shape(offsets.cols == bound.count + 1 && bound.cols == x.dense.cols &&
+                  bound.rows == out.cols && x.dense.rows == out.rows &&
+                  x.dense.cols <= limits_.max_width,
               "grouped_linear");
   const auto* offset = data_as<std::int32_t>(offsets);
   std::array<Segment, kMaxSegments> segments;
@@ -69,7 +79,7 @@ void CpuBackend::grouped_linear(std::span<const Linear> experts, const Activatio
     for (std::int64_t first = offset[e]; first < offset[e + 1];) {
       const auto count = std::min<std::int64_t>(kernels::kLinearRows, offset[e + 1] - first);
       const bool fits = used < segments.size() && rows + count <= kernels::kLinearRows;
-      if (used > 0 && !(fits && segments[0].w->format == experts[e].format)) flush();
+      if (used > 0 && !(fits && share_packed_rows(segments[0].w->w, experts[e].w))) flush();
       segments[used++] = {&experts[e], first, count};
       rows += count;
       first += count;
@@ -78,7 +88,7 @@ void CpuBackend::grouped_linear(std::span<const Linear> experts, const Activatio
   if (used > 0) flush();
 }
 
-// Packs x's rows one behind the other. All segments of a region have weights of one format.
+// Packs x's rows one behind the other. All segments of a region share them.
 void CpuBackend::pack_rows(const Linear& w, const Activation& x) {
   const bool fp8 = uses_fp8(w, x);
   const TensorView in = fp8 ? x.fp8 : x.dense;
@@ -102,7 +112,7 @@ void CpuBackend::run_segments(std::span<const Segment> segments, const Activatio
   const std::int64_t begin = segments.front().first;
   const std::int64_t rows = segments.back().first + segments.back().count - begin;
   const Activation in = x.slice(begin, rows);
-  pack_rows(*segments.front().w, in);
+  pack_rows(segments.front().w->w, in);
   const auto cols = static_cast<int>(x.dense.cols);
   const std::int64_t row_bytes = kernels::packed_row_bytes(cols);
   const auto count = static_cast<std::int64_t>(segments.size());
@@ -114,11 +124,11 @@ void CpuBackend::run_segments(std::span<const Segment> segments, const Activatio
   pool_.parallel_for(static_cast<int>(pieces * count), [&](int item, int worker) {
     const Segment& s = segments[static_cast<std::size_t>(item / pieces)];
     const std::int64_t first = item % pieces * size, last = std::min(first + size, out.cols);
-    const bool blockwise = uses_fp8(*s.w, x) && s.w->format == WeightFormat::fp8;
+    const bool fp8 = uses_fp8(s.w->w, x), blockwise = fp8 && s.w->w.format == WeightFormat::fp8;
     const TensorView to = out.slice(s.first, s.count);
-    kernels_->linear({.w = matrix(*s.w),
+    kernels_->linear({.w = s.w->matrix,
                       .x = packed_ + (s.first - begin) * row_bytes,
-                      .x_type = value_type(uses_fp8(*s.w, x) ? x.fp8.dtype : x.dense.dtype),
+                      .x_type = value_type(fp8 ? x.fp8.dtype : x.dense.dtype),
                       .x_scale = blockwise ? data_as<float>(x.scale.slice(s.first, 0)) : nullptr,
                       .out = to.data,
                       .out_stride = to.stride,

@@ -1,14 +1,17 @@
-// available_backends(), and how much memory is left.
+// What this machine is, and available_backends().
 #include "lib/backend/system.h"
 
 #include <algorithm>
 #include <fstream>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "dsv32/backend.h"
 
+#include "lib/backend/backend_kind.h"
 #include "lib/base/cgroup.h"
+#include "lib/base/check.h"
 
 #include "kernels/cpu/table.h"
 
@@ -41,7 +44,7 @@ Executor::~Executor() = default;
 
 std::size_t available_memory() { return std::min(meminfo_bytes("MemAvailable"), cgroup_memory()); }
 
-std::vector<BackendInfo> available_backends() {
+BackendInfo cpu_info() {
   BackendInfo cpu;
   cpu.device = Device::cpu;
   cpu.name = proc_value("/proc/cpuinfo", "model name");
@@ -49,7 +52,24 @@ std::vector<BackendInfo> available_backends() {
   cpu.memory_bytes = meminfo_bytes("MemTotal");
   const kernels::CpuTables tables = kernels::runnable_cpu_tables();
   for (int i = 0; i < tables.count; ++i) cpu.kernel_sets.emplace_back(tables.tables[i]->name);
-  return {cpu};
+  return cpu;
+}
+
+std::vector<BackendInfo> available_backends() {
+  std::vector<BackendInfo> all;
+  for (const BackendKind* kind : backend_kinds()) {
+    for (BackendInfo& info : kind->devices()) all.push_back(std::move(info));
+  }
+  return all;
+}
+
+const BackendKind& backend_kind(Device device) {
+  for (const BackendKind* kind : backend_kinds()) {
+    if (kind->device == device) return *kind;
+  }
+  throw Error(
+      device == Device::cuda ? ErrorCode::unsupported : ErrorCode::invalid_argument,
+      device == Device::cuda ? "this build has the CPU only, no CUDA" : "there is no such device");
 }
 
 }  // namespace dsv32

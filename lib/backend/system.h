@@ -4,10 +4,14 @@
 
 #include <cstddef>
 
+#include "dsv32/backend.h"
+
 namespace dsv32 {
 
 // Memory that this process could still take: MemAvailable, and what its cgroup leaves; the smaller.
 std::size_t available_memory();
+
+BackendInfo cpu_info();
 
 }  // namespace dsv32
 

@@ -1,22 +1,79 @@
-// One step as a value: all that crosses from control to compute.
+// One step as a value, there and back: all that crosses between control and compute.
 #ifndef DSV32_LIB_MODEL_BATCH_H_
 #define DSV32_LIB_MODEL_BATCH_H_
 
+#include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 namespace dsv32 {
 
-// Tokens of one or more sequences, each sequence's in ascending position and one after the other.
+// Rows of one or more sequences: each sequence's in ascending position, one sequence after the
+// other.
+struct Rows {
+  std::vector<std::int32_t> tokens;
+  std::vector<std::int32_t> positions;
+  std::vector<std::int32_t> slots;         // page * 64 + place: where the row's keys go
+  std::vector<std::int32_t> seq_of_token;  // row of the page table
+
+  std::size_t size() const { return tokens.size(); }
+  void add(std::int32_t token, std::int32_t position, std::int32_t slot, std::int32_t seq) {
+    tokens.push_back(token);
+    positions.push_back(position);
+    slots.push_back(slot);
+    seq_of_token.push_back(seq);
+  }
+};
+
+struct PageCopy {
+  std::int32_t from = 0, to = 0;
+};
+
+// Where a row of the final hidden state lies: with a page's caches. A sequence's is that of its
+// last position, in its last page, so it is copied, shared and freed with it.
+struct HiddenRow {
+  std::int32_t row = 0;   // of a step
+  std::int32_t page = 0;  // whose place it is
+};
+
 struct Batch {
-  std::vector<std::int32_t> tokens;        // [num_tokens]
-  std::vector<std::int32_t> positions;     // [num_tokens]
-  std::vector<std::int32_t> slots;         // [num_tokens] page * 64 + place
-  std::vector<std::int32_t> seq_of_token;  // [num_tokens] row of page_table
-  std::vector<std::int32_t> page_table;    // [num_seqs, max_pages]
-  int num_seqs = 1;
-  int max_pages = 0;
-  std::vector<std::int32_t> logits_rows;  // rows whose logits are wanted
+  Rows main;
+  std::vector<std::int32_t> pages;          // of one sequence after the other
+  std::vector<std::int32_t> page_begin{0};  // [num_seqs + 1]: where each one's begin in `pages`
+  std::vector<std::int32_t> logits_rows;    // of `main`, ascending: whose logits are wanted
+  std::vector<PageCopy> page_copies;        // done before all else; targets are nobody else's
+
+  // MTP, which lags by one: row i is (hidden i, token i + 1), with RoPE position and slot i.
+  // Without MTP all of this is empty. There may be MTP rows and no main ones: a draft.
+  Rows mtp;
+  std::vector<std::int32_t> mtp_of_row;  // [main rows]: MTP row that takes its hidden state; -1
+  std::vector<HiddenRow> mtp_before;     // MTP rows that take the hidden state kept in a page
+  std::vector<HiddenRow> hidden_rows;    // main rows whose hidden state is kept
+  std::vector<std::int32_t> mtp_logits_rows;  // of `mtp`, ascending
+
+  bool selection = false, experts = false;  // wanted of the main rows
+
+  int num_seqs() const { return static_cast<int>(page_begin.size()) - 1; }
+  std::span<const std::int32_t> pages_of(int seq) const {
+    const auto begin = page_begin[static_cast<std::size_t>(seq)];
+    const auto end = page_begin[static_cast<std::size_t>(seq) + 1];
+    return std::span(pages).subspan(static_cast<std::size_t>(begin),
+                                    static_cast<std::size_t>(end - begin));
+  }
+  int add_sequence(std::span<const std::int32_t> its_pages) {
+    pages.insert(pages.end(), its_pages.begin(), its_pages.end());
+    page_begin.push_back(static_cast<std::int32_t>(pages.size()));
+    return num_seqs() - 1;
+  }
+};
+
+// What comes back of a step; what was not asked for is empty.
+struct StepResult {
+  std::vector<float> logits;            // [logits_rows, vocab]
+  std::vector<std::int32_t> selection;  // [layers, main rows, index_topk] positions, -1 = none
+  std::vector<std::int32_t> experts;    // [MoE layers, main rows, num_experts_per_tok]
+  std::vector<float> mtp_logits;        // [mtp_logits_rows, vocab]
 };
 
 }  // namespace dsv32

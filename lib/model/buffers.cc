@@ -51,15 +51,11 @@ Buffers::Buffers(const ModelConfig& c, const BufferOptions& options, std::byte* 
   Arena arena(memory, native ? DType::bf16 : DType::f32, native && c.weight_block_size > 0,
               c.ue8m0_scales);
   const std::int64_t n = options.max_batch_tokens, hidden = c.hidden_size;
-  const std::int64_t tile = std::min<std::int64_t>(n, kAttentionTile);
+  const std::int64_t tile = std::min<std::int64_t>(n, options.attention_rows);
   const std::int64_t heads = c.num_attention_heads, latent = c.kv_lora_rank;
   const std::int64_t rope_dim = c.qk_rope_head_dim, copies = n * c.num_experts_per_tok;
-  tokens = arena.integers(1, n);
-  positions = arena.integers(1, n);
-  slots = arena.integers(1, n);
-  seq_of_token = arena.integers(1, n);
-  page_table = arena.integers(1, options.max_context / kernels::kPageSize + 1);
-  rope = arena.floats(n, rope_dim);
+  inputs = arena.take(DType::u8, 1,
+                      static_cast<std::int64_t>(InputBlock::bytes(step_capacity(c, options))));
   embedded = arena.floats(n, hidden);
   x = arena.values(n, hidden);
   residual = arena.values(n, hidden);
@@ -91,18 +87,24 @@ Buffers::Buffers(const ModelConfig& c, const BufferOptions& options, std::byte* 
   expert_hidden = arena.activation(copies, c.moe_intermediate_size);
   expert_out = arena.values(copies, hidden);
   shared_out = arena.values(n, hidden);
-  const std::int64_t final_rows =
-      options.mtp ? std::max<std::int64_t>(n, kLogitsTile) : kLogitsTile;
-  rows = arena.integers(1, std::max<std::int64_t>(n, kLogitsTile));
-  row_x = arena.values(final_rows, hidden);
-  row_residual = arena.values(final_rows, hidden);
-  final_h = arena.dense_activation(final_rows, hidden);
+  row_x = arena.values(kLogitsTile, hidden);
+  row_residual = arena.values(kLogitsTile, hidden);
+  row_h = arena.dense_activation(kLogitsTile, hidden);
   logits = arena.floats(kLogitsTile, c.vocab_size);
   if (options.mtp) {
-    mtp_hidden = arena.values(n + 1, hidden);
+    final_h = arena.dense_activation(n, hidden);
+    mtp_hidden = arena.values(n, hidden);
     mtp_input = arena.dense_activation(n, 2 * hidden);
   }
   bytes = arena.used();
+}
+
+StepCapacity step_capacity(const ModelConfig& c, const BufferOptions& options) {
+  return {.rows = options.max_batch_tokens,
+          .sequences = options.max_sequences,
+          .pages = options.max_context / kernels::kPageSize + 1,
+          .rope = c.qk_rope_head_dim,
+          .mtp = options.mtp};
 }
 
 BackendLimits backend_limits(const ModelConfig& c, const BufferOptions& options) {
@@ -119,8 +121,11 @@ BackendLimits backend_limits(const ModelConfig& c, const BufferOptions& options)
           .max_context = options.max_context,
           .max_width = std::max(
               {2 * c.hidden_size, attention_width, c.q_lora_rank, static_cast<int>(mlp_width(c))}),
+          .max_rows = options.max_batch_tokens,
+          .max_sequences = options.max_sequences,
           .num_experts = c.n_routed_experts,
-          .n_group = c.n_group};
+          .n_group = c.n_group,
+          .numerics = options.numerics};
 }
 
 }  // namespace dsv32

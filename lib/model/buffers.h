@@ -10,27 +10,25 @@
 
 #include "lib/backend/backend.h"
 #include "lib/base/tensor.h"
+#include "lib/model/step_inputs.h"
 
 namespace dsv32 {
-
-inline constexpr int kAttentionTile = 64;  // rows that attention works on at a time
-inline constexpr int kLogitsTile = 64;     // rows of logits that exist at a time
 
 struct BufferOptions {
   Numerics numerics = Numerics::native;
   int max_batch_tokens = 0;
-  int max_context = 0;  // positions of the longest possible sequence
+  int max_sequences = 16;
+  int max_context = 0;      // positions of the longest possible sequence
+  int attention_rows = 64;  // StepShapes' of the backend
   bool mtp = false;
 };
 
-// n = max_batch_tokens, t = min(n, kAttentionTile), k = num_experts_per_tok. Activations are bf16,
+// n = max_batch_tokens, t = min(n, attention_rows), k = num_experts_per_tok. Activations are bf16,
 // or f32 in the exact numerics; those marked q have an FP8 form beside it.
 struct Buffers {
   Buffers(const ModelConfig& config, const BufferOptions& options, std::byte* memory);
 
-  TensorView tokens, positions, slots, seq_of_token;  // [1, n] i32
-  TensorView page_table;                              // [1, max_context / 64] i32
-  TensorView rope;                                    // [n, rope] f32
+  TensorView inputs;                   // [1, InputBlock::bytes()] u8
   TensorView embedded;                 // [n, hidden] f32: the first norm reads it unrounded
   TensorView x, residual;              // [n, hidden]
   Activation h;                        // [n, hidden] q
@@ -56,17 +54,19 @@ struct Buffers {
   Activation expert_hidden;            // the same, q
   TensorView expert_out;               // [n * k, hidden]
   TensorView shared_out;               // [n, hidden]
-  TensorView rows;                     // [1, n] i32
-  TensorView row_x, row_residual;      // [n with MTP, else kLogitsTile, hidden]
-  Activation final_h;                  // the same
+  TensorView row_x, row_residual;      // [kLogitsTile, hidden]
+  Activation row_h;                    // the same
   TensorView logits;                   // [kLogitsTile, vocab] f32
-  TensorView mtp_hidden;               // [n + 1, hidden]; MTP only, like the rest
+  Activation final_h;                  // [n, hidden]; MTP only, like the rest
+  TensorView mtp_hidden;               // [n, hidden]
   Activation mtp_input;                // [n, 2 * hidden]
 
   std::size_t bytes = 0;  // of all, each aligned to 64
 };
 
-// What a Backend must be ready for.
+StepCapacity step_capacity(const ModelConfig& config, const BufferOptions& options);
+
+// What a Backend must be ready for, but for the cache's layout and the weights' formats.
 BackendLimits backend_limits(const ModelConfig& config, const BufferOptions& options);
 
 }  // namespace dsv32

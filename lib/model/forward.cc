@@ -1,7 +1,8 @@
-// Embed, the layer loop, logits, and MTP's draft.
+// Caches, the layer loop, logits. (MTP's draft is in mtp.cc.)
 #include "lib/model/forward.h"
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
 #include "lib/base/check.h"
@@ -10,122 +11,188 @@
 namespace dsv32 {
 namespace {
 
-kernels::CacheLayout cache_layout(const ModelConfig& c, Numerics numerics, KvFormat format) {
+kernels::CacheLayout cache_layout(const ModelConfig& c, const ForwardOptions& options) {
   using Format = kernels::CacheLayout::Format;
-  return {.format = numerics == Numerics::exact ? Format::f32
-                    : format == KvFormat::bf16  ? Format::bf16
-                                                : Format::fp8,
+  return {.format = options.buffers.numerics == Numerics::exact ? Format::f32
+                    : options.kv_format == KvFormat::bf16       ? Format::bf16
+                                                                : Format::fp8,
           .latent = c.kv_lora_rank,
           .rope = c.qk_rope_head_dim,
-          .index_dim = c.index_head_dim};
+          .index_dim = c.index_head_dim,
+          .int8_index = options.indexer_keys == IndexerKeys::int8};  // of the same size
 }
 
 std::int64_t latent_page_bytes(const kernels::CacheLayout& layout) {
   return std::int64_t{kernels::kPageSize} * layout.latent_record();
 }
 
+std::int64_t hidden_row_bytes(const ModelConfig& c, const ForwardOptions& options) {
+  if (!options.buffers.mtp) return 0;
+  return c.hidden_size *
+         dtype_size(options.buffers.numerics == Numerics::native ? DType::bf16 : DType::f32);
+}
+
+// Of one page in all layers.
+std::int64_t all_page_bytes(const ModelConfig& c, const ForwardOptions& options) {
+  const kernels::CacheLayout layout = cache_layout(c, options);
+  const std::int64_t layers =
+      c.num_hidden_layers + (options.buffers.mtp ? c.num_nextn_predict_layers : 0);
+  return layers * (latent_page_bytes(layout) + layout.index_page()) + hidden_row_bytes(c, options);
+}
+
 TensorView bytes_view(std::byte* data, std::int64_t rows, std::int64_t cols) {
   return {.data = data, .dtype = DType::u8, .rows = rows, .cols = cols, .stride = cols};
 }
 
+BackendLimits limits_of(const ModelConfig& c, const ForwardOptions& options,
+                        const ModelWeights& weights) {
+  BackendLimits limits = backend_limits(c, options.buffers);
+  limits.cache = cache_layout(c, options);
+  limits.weight_formats = weight_formats(weights);
+  return limits;
+}
+
+// The first `n` rows, without padding behind them, to the host.
+void fetch_rows(Backend& backend, TensorView from, std::int64_t n, float* out) {
+  if (n > 0) backend.download(out, from.slice(0, n));
+}
+
 }  // namespace
 
-std::size_t cache_bytes(const ModelConfig& config, Numerics numerics, KvFormat format, bool mtp,
-                        std::int64_t num_pages) {
-  const kernels::CacheLayout layout = cache_layout(config, numerics, format);
-  const std::int64_t layers =
-      config.num_hidden_layers + (mtp ? config.num_nextn_predict_layers : 0);
-  return static_cast<std::size_t>(layers * num_pages *
-                                  (latent_page_bytes(layout) + layout.index_page()));
+std::size_t cache_bytes(const ModelConfig& config, const ForwardOptions& options) {
+  return static_cast<std::size_t>(options.num_pages * all_page_bytes(config, options));
 }
 
 Forward::Forward(const ModelConfig& config, const ForwardOptions& options, Backend& backend,
-                 ModelWeights weights)
+                 ModelWeights weights, BindProgress progress)
     : config_(config),
       backend_(backend),
       weights_(std::move(weights)),
       rope_(config),
       mla_(backend_limits(config, options.buffers).mla),
       indexer_(backend_limits(config, options.buffers).indexer),
-      memory_(backend.allocate(Buffers(config, options.buffers, nullptr).bytes)),
-      buffers_(config, options.buffers, static_cast<std::byte*>(memory_.get())) {
-  backend_.reserve(backend_limits(config, options.buffers));
+      shapes_(backend.shapes()),
+      capacity_(step_capacity(config, options.buffers)),
+      memory_((backend.reserve(limits_of(config, options, weights_)),
+               backend.allocate(Buffers(config, options.buffers, nullptr).bytes))),
+      buffers_(config, options.buffers, static_cast<std::byte*>(memory_.get())),
+      inputs_(capacity_, buffers_.inputs) {
   allocate_caches(options);
+  bind_weights(weights_, backend_, progress);
 }
 
 void Forward::allocate_caches(const ForwardOptions& options) {
-  const Numerics numerics = options.buffers.numerics;
-  kernels::CacheLayout layout = cache_layout(config_, numerics, options.kv_format);
-  layout.int8_index = options.indexer_keys == IndexerKeys::int8;  // of the same size
-  cache_bytes_ = cache_bytes(config_, numerics, options.kv_format, has_mtp(), options.num_pages);
+  const kernels::CacheLayout layout = cache_layout(config_, options);
+  cache_bytes_ = cache_bytes(config_, options);
+  page_bytes_ = static_cast<std::size_t>(all_page_bytes(config_, options));
   cache_memory_ = backend_.allocate(cache_bytes_);
   auto* next = static_cast<std::byte*>(cache_memory_.get());
+  const auto take = [&](std::int64_t cols) {
+    return bytes_view(std::exchange(next, next + options.num_pages * cols), options.num_pages,
+                      cols);
+  };
   const std::size_t layers = weights_.layers.size() + (has_mtp() ? 1 : 0);
   for (std::size_t i = 0; i < layers; ++i) {
-    PagedKv kv{.latent = bytes_view(next, options.num_pages, latent_page_bytes(layout)),
-               .index_key = {},
-               .layout = layout,
-               .pow2_scales = config_.ue8m0_scales};
-    next += kv.latent.rows * kv.latent.cols;
-    kv.index_key = bytes_view(next, options.num_pages, layout.index_page());
-    next += kv.index_key.rows * kv.index_key.cols;
-    caches_.push_back(kv);
+    const TensorView latent = take(latent_page_bytes(layout));
+    caches_.push_back({.latent = latent,
+                       .index_key = take(layout.index_page()),
+                       .layout = layout,
+                       .pow2_scales = config_.ue8m0_scales});
   }
+  if (!has_mtp()) return;
+  hidden_ = take(hidden_row_bytes(config_, options));
+  hidden_.dtype = buffers_.final_h.dense.dtype;
+  hidden_.cols = hidden_.stride = config_.hidden_size;
 }
 
-void Forward::copy_page(std::int32_t from, std::int32_t to) {
+// Whatever belongs to a page, and nothing else: what copies, saves or moves one goes through here.
+void Forward::for_each_cache(FunctionRef<void(TensorView cache)> visit) const {
   for (const PagedKv& kv : caches_) {
-    backend_.copy(kv.latent.slice(to, 1), kv.latent.slice(from, 1));
-    if (kv.index_key.cols > 0)
-      backend_.copy(kv.index_key.slice(to, 1), kv.index_key.slice(from, 1));
+    visit(kv.latent);
+    if (kv.index_key.cols > 0) visit(kv.index_key);
   }
+  if (hidden_.data) visit(hidden_);
 }
 
-BatchView Forward::upload(const Batch& batch) {
-  const auto n = static_cast<std::int64_t>(batch.tokens.size());
-  const auto put = [&](TensorView buffer, const std::vector<std::int32_t>& values) {
-    const TensorView view = shaped(buffer, 1, static_cast<std::int64_t>(values.size()));
-    backend_.upload(view, values.data());
-    return view;
-  };
-  std::vector<float> angles(static_cast<std::size_t>(n) * static_cast<std::size_t>(rope_.dim()));
-  rope_.fill(batch.positions, angles.data());
-  const TensorView rope = shaped(buffers_.rope, n, rope_.dim());
-  backend_.upload(rope, angles.data());
-  BatchView view{.tokens = put(buffers_.tokens, batch.tokens),
-                 .positions = put(buffers_.positions, batch.positions),
-                 .slots = put(buffers_.slots, batch.slots),
-                 .seq_of_token = put(buffers_.seq_of_token, batch.seq_of_token),
-                 .page_table = put(buffers_.page_table, batch.page_table),
-                 .rope = rope};
-  view.page_table = shaped(view.page_table, batch.num_seqs, batch.max_pages);
-  return view;
+void Forward::copy_page(PageCopy copy) {
+  for_each_cache(
+      [&](TensorView cache) { backend_.copy(cache.slice(copy.to, 1), cache.slice(copy.from, 1)); });
 }
 
-void Forward::run(const Batch& batch, const std::function<void(std::span<const float>)>& on_logits,
-                  MtpState* mtp, Capture* capture, const std::stop_token& cancel) {
-  Pass pass(batch, upload(batch), capture, cancel);
-  backend_.embed(pass.view, weights_.embed_tokens, buffers_.embedded.slice(0, pass.n));
-  backend_.embed(pass.view, weights_.embed_tokens, buffers_.residual.slice(0, pass.n));
+void Forward::read_page(std::int32_t page, std::span<std::byte> out) {
+  DSV32_CHECK(out.size() == page_bytes_, internal, "a page has {} bytes, not {}", page_bytes_,
+              out.size());
+  std::byte* next = out.data();
+  for_each_cache([&](TensorView cache) {
+    backend_.download(next, cache.slice(page, 1));
+    next += cache.cols * dtype_size(cache.dtype);
+  });
+}
+
+void Forward::write_page(std::int32_t page, std::span<const std::byte> in) {
+  DSV32_CHECK(in.size() == page_bytes_, internal, "a page has {} bytes, not {}", page_bytes_,
+              in.size());
+  const std::byte* next = in.data();
+  for_each_cache([&](TensorView cache) {
+    backend_.upload(cache.slice(page, 1), next);
+    next += cache.cols * dtype_size(cache.dtype);
+  });
+  backend_.synchronize();
+}
+
+void Forward::run(const Batch& batch, StepResult& result, const std::stop_token& cancel) {
+  const StepDims dims(batch, shapes_, capacity_);
+  const StepInputs in = inputs_.upload(batch, dims, rope_, backend_);
+  for (const PageCopy& copy : batch.page_copies) copy_page(copy);
+  const auto wanted = static_cast<std::int64_t>(batch.logits_rows.size());
+  const auto mtp_wanted = static_cast<std::int64_t>(batch.mtp_logits_rows.size());
+  result.logits.resize(static_cast<std::size_t>(wanted * config_.vocab_size));
+  result.mtp_logits.resize(static_cast<std::size_t>(mtp_wanted * config_.vocab_size));
+  result.selection.clear();
+  result.experts.clear();
+  // What the host does between two calls, or where rows decide how many calls there are, is no pass
+  // to record.
+  const bool observed = batch.selection || batch.experts;
+  const bool one_tile = dims.logits + dims.mtp_logits <= kLogitsTile;
+  const TensorView main_logits = buffers_.logits.slice(0, one_tile ? dims.logits : 0),
+                   mtp_logits =
+                       buffers_.logits.slice(main_logits.rows, one_tile ? dims.mtp_logits : 0);
+  backend_.run(observed || !one_tile ? 0 : dims.key(), [&] {
+    Pass pass{.batch = batch,
+              .rows = batch.main,
+              .view = in.main,
+              .observed = observed ? &result : nullptr,
+              .cancel = cancel,
+              .n = dims.rows};
+    if (dims.rows > 0) layers(pass);
+    if (has_mtp()) keep_hidden(in, dims.rows);
+    if (one_tile) {
+      logits(main_head(), in.logits_rows, main_logits);
+    } else {
+      logits_tile_by_tile(main_head(), in.logits_rows.columns(0, wanted), result.logits.data());
+    }
+    if (dims.mtp == 0) return;
+    draft(pass, in);
+    if (one_tile) {
+      logits(mtp_head(), in.mtp_logits_rows, mtp_logits);
+    } else {
+      logits_tile_by_tile(mtp_head(), in.mtp_logits_rows.columns(0, mtp_wanted),
+                          result.mtp_logits.data());
+    }
+  });
+  if (one_tile) {
+    fetch_rows(backend_, main_logits, wanted, result.logits.data());
+    fetch_rows(backend_, mtp_logits, mtp_wanted, result.mtp_logits.data());
+  }
+  backend_.synchronize();
+}
+
+void Forward::layers(Pass& pass) {
+  backend_.embed(pass.view, *weights_.embed_tokens.bound, buffers_.embedded.slice(0, pass.n));
+  backend_.embed(pass.view, *weights_.embed_tokens.bound, buffers_.residual.slice(0, pass.n));
   for (std::size_t i = 0; i < weights_.layers.size(); ++i) {
     layer(pass, weights_.layers[i], caches_[i], i == 0 ? buffers_.embedded : TensorView{});
   }
-  if (has_mtp()) {
-    DSV32_CHECK(mtp && batch.num_seqs == 1, internal, "MTP needs its state and one sequence");
-    std::vector<std::int32_t> all(static_cast<std::size_t>(pass.n));
-    for (std::size_t i = 0; i < all.size(); ++i) all[i] = static_cast<std::int32_t>(i);
-    final_rows(all, weights_.norm);
-    for_tiles(batch.logits_rows, [&](std::span<const std::int32_t> rows) {
-      const TensorView h = gather(buffers_.final_h.dense, rows, buffers_.row_x);
-      emit_logits(weights_.lm_head, h, on_logits);
-    });
-    draft(pass, *mtp);
-  } else {
-    for_tiles(batch.logits_rows, [&](std::span<const std::int32_t> rows) {
-      emit_logits(weights_.lm_head, final_rows(rows, weights_.norm), on_logits);
-    });
-  }
-  backend_.synchronize();
 }
 
 void Forward::layer(Pass& pass, const LayerWeights& w, const PagedKv& kv, TensorView input) {
@@ -151,91 +218,37 @@ void Forward::layer(Pass& pass, const LayerWeights& w, const PagedKv& kv, Tensor
   ++pass.layer;
 }
 
-// Copies the listed rows of `from` behind each other into `to`.
-TensorView Forward::gather(TensorView from, std::span<const std::int32_t> rows, TensorView to) {
-  const auto count = static_cast<std::int64_t>(rows.size());
-  const TensorView list = shaped(buffers_.rows, 1, count), out = to.slice(0, count);
-  backend_.upload(list, rows.data());
-  backend_.gather_rows(from, list, out);
-  return out;
+// With MTP all rows have had their final norm; without, those with logits are still to have it.
+Forward::Head Forward::main_head() const {
+  if (has_mtp())
+    return {.weight = *weights_.lm_head.bound, .from = buffers_.final_h.dense, .gain = {}};
+  return {.weight = *weights_.lm_head.bound, .from = buffers_.x, .gain = weights_.norm};
 }
 
-// The final norm of the listed rows; the residual sum is formed as in a layer.
-TensorView Forward::final_rows(std::span<const std::int32_t> rows, TensorView gain) {
-  const TensorView x = gather(buffers_.x, rows, buffers_.row_x);
-  const TensorView residual = gather(buffers_.residual, rows, buffers_.row_residual);
-  const Activation out = buffers_.final_h.slice(0, x.rows);
-  backend_.add_rms_norm(x, residual, gain, config_.rms_norm_eps, out);
-  return out.dense;
-}
-
-void Forward::emit_logits(const Linear& head, TensorView h,
-                          const std::function<void(std::span<const float>)>& on_logits) {
-  const TensorView logits = buffers_.logits.slice(0, h.rows);
-  backend_.linear(head, {.dense = h, .fp8 = {}, .scale = {}}, logits);
-  backend_.synchronize();
-  on_logits({reinterpret_cast<const float*>(logits.data),
-             static_cast<std::size_t>(h.rows * logits.cols)});
-}
-
-// MTP rows lag by one: row i is (hidden i, token i + 1), with RoPE position and cache slot i.
-Batch Forward::draft_batch(const Batch& batch, bool has_previous) const {
-  Batch out = batch;
-  const std::size_t skip = has_previous ? 0 : 1;
-  out.tokens.erase(out.tokens.begin(), out.tokens.begin() + static_cast<std::ptrdiff_t>(skip));
-  out.positions.clear();
-  out.slots.clear();
-  for (std::size_t i = skip; i < batch.tokens.size(); ++i) {
-    const std::int32_t position = batch.positions[i] - 1;
-    const auto page = static_cast<std::size_t>(position / kernels::kPageSize);
-    out.positions.push_back(position);
-    out.slots.push_back(batch.page_table[page] * kernels::kPageSize +
-                        position % kernels::kPageSize);
+// rows: at most kLogitsTile.
+void Forward::logits(const Head& head, TensorView rows, TensorView out) {
+  if (out.rows == 0) return;
+  const TensorView x = buffers_.row_x.slice(0, out.rows);
+  backend_.copy_rows(head.from, rows, x, {});
+  if (!head.gain.data) {
+    backend_.linear(head.weight, {.dense = x, .fp8 = {}, .scale = {}}, out);
+    return;
   }
-  out.seq_of_token.assign(out.tokens.size(), 0);
-  return out;
+  // The residual sum is formed as in a layer.
+  const TensorView residual = buffers_.row_residual.slice(0, out.rows);
+  const Activation h = buffers_.row_h.slice(0, out.rows);
+  backend_.copy_rows(buffers_.residual, rows, residual, {});
+  backend_.add_rms_norm(x, residual, head.gain, config_.rms_norm_eps, h);
+  backend_.linear(head.weight, {.dense = h.dense, .fp8 = {}, .scale = {}}, out);
 }
 
-void Forward::draft(Pass& pass, MtpState& state) {
-  const MtpWeights& w = *weights_.mtp;
-  const Batch& batch = pass.batch;
-  const std::int64_t n = pass.n, hidden = config_.hidden_size, first = batch.positions.front();
-  const bool has_previous = first > 0;
-  DSV32_CHECK(!has_previous || state.refresh_only || state.position == first - 1, internal,
-              "MTP lacks the row before");
-  // The hidden rows: the one from before this chunk, then all of this chunk's but the last.
-  const TensorView rows = buffers_.mtp_hidden, main = buffers_.final_h.dense;
-  if (has_previous && !state.refresh_only) backend_.upload(rows.slice(0, 1), state.hidden.data());
-  backend_.copy(rows.slice(1, n), main.slice(0, n));
-  state.hidden.resize(static_cast<std::size_t>(hidden * dtype_size(main.dtype)));
-  backend_.download(state.hidden.data(), main.slice(n - 1, 1));
-  state.position = batch.positions.back();
-  if (state.refresh_only) return;
-  const Batch lagging = draft_batch(batch, has_previous);
-  const auto count = static_cast<std::int64_t>(lagging.tokens.size());
-  if (count == 0) return;
-  Pass drafting(lagging, upload(lagging), nullptr, pass.cancel);
-  const TensorView embedded = buffers_.embedded.slice(0, count);
-  const Activation input = buffers_.mtp_input.slice(0, count);
-  const auto half = [&](std::int64_t part) {
-    return Activation{.dense = input.dense.columns(part * hidden, hidden), .fp8 = {}, .scale = {}};
-  };
-  const float eps = config_.rms_norm_eps;
-  backend_.embed(drafting.view, w.embed_tokens, embedded);
-  backend_.add_rms_norm(embedded, {}, w.enorm, eps, half(0));
-  backend_.add_rms_norm(rows.slice(has_previous ? 0 : 1, count), {}, w.hnorm, eps, half(1));
-  backend_.linear(w.eh_proj, input, shaped(buffers_.residual, count, hidden));
-  layer(drafting, w.layer, caches_.back(), buffers_.residual);
-  if (!pass.capture || !pass.capture->mtp_logits) return;
-  std::vector<std::int32_t> all(static_cast<std::size_t>(count));
-  for (std::size_t i = 0; i < all.size(); ++i) all[i] = static_cast<std::int32_t>(i);
-  for_tiles(all, [&](std::span<const std::int32_t> tile) {
-    emit_logits(w.shared_head, final_rows(tile, w.shared_head_norm),
-                [&](std::span<const float> logits) {
-                  pass.capture->draft_logits.insert(pass.capture->draft_logits.end(),
-                                                    logits.begin(), logits.end());
-                });
-  });
+void Forward::logits_tile_by_tile(const Head& head, TensorView rows, float* out) {
+  for (std::int64_t first = 0; first < rows.cols; first += kLogitsTile) {
+    const std::int64_t count = std::min<std::int64_t>(kLogitsTile, rows.cols - first);
+    const TensorView tile = buffers_.logits.slice(0, count);
+    logits(head, rows.columns(first, count), tile);
+    fetch_rows(backend_, tile, count, out + first * tile.cols);
+  }
 }
 
 }  // namespace dsv32

@@ -3,7 +3,6 @@
 #define DSV32_LIB_MODEL_FORWARD_H_
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <span>
 #include <stop_token>
@@ -27,59 +26,58 @@ struct ForwardOptions {
   std::int64_t num_pages = 0;
 };
 
-// What to keep of a pass beside its logits; the vectors are filled if wanted.
-struct Capture {
-  bool selection = false, experts = false, mtp_logits = false;
-  std::vector<std::int32_t> chosen;          // [layers, num_tokens, index_topk] positions
-  std::vector<std::int32_t> chosen_experts;  // [MoE layers, num_tokens, k]
-  std::vector<float> draft_logits;           // [MTP rows, vocab]
-};
-
-// MTP's state between the chunks of one sequence: the row after the final norm of the last
-// position.
-struct MtpState {
-  std::vector<std::byte> hidden;  // empty: none
-  std::int64_t position = -1;     // of `hidden`
-  bool refresh_only = false;      // this pass computes `hidden` only, no draft
-};
-
 class Forward {
  public:
-  // Takes the buffers and caches. `weights` belong to it from here on.
+  // Asks `backend` whether it can do all this, binds the weights, takes buffers and caches.
+  // `progress` gets the bytes of weights as they are bound.
   Forward(const ModelConfig& config, const ForwardOptions& options, Backend& backend,
-          ModelWeights weights);
+          ModelWeights weights, BindProgress progress);
 
-  // One pass over `batch` (at most max_batch_tokens). logits [logits_rows, vocab] f32 go to
-  // `on_logits` in tiles of at most kLogitsTile rows. With MTP, one sequence a batch, whose state
-  // is `mtp`. Throws cancelled between layers. What it wrote into the caches counts only if the
-  // caller says so.
-  void run(const Batch& batch, const std::function<void(std::span<const float>)>& on_logits,
-           MtpState* mtp, Capture* capture, const std::stop_token& cancel);
+  // One step. Throws internal for a batch larger than the options allow, cancelled between layers.
+  // What it wrote into the caches counts only if the caller says so. `result` is overwritten; its
+  // memory is used again.
+  void run(const Batch& batch, StepResult& result, const std::stop_token& cancel);
 
-  void copy_page(std::int32_t from, std::int32_t to);  // in every layer
+  // A page's bytes with all its caches, each layer's latent and index keys and then MTP's hidden
+  // row: for files, and for memory of another kind. Not during run().
+  std::size_t page_bytes() const { return page_bytes_; }
+  void read_page(std::int32_t page, std::span<std::byte> out);
+  void write_page(std::int32_t page, std::span<const std::byte> in);
 
   bool has_mtp() const { return weights_.mtp.has_value(); }
   std::size_t activation_bytes() const { return buffers_.bytes; }
   std::size_t kv_cache_bytes() const { return cache_bytes_; }
 
  private:
-  struct Pass;  // what one run's steps share
+  struct Pass;  // what the layers of one step share
 
   void allocate_caches(const ForwardOptions& options);
-  BatchView upload(const Batch& batch);
+  void for_each_cache(FunctionRef<void(TensorView cache)> visit) const;
+  void copy_page(PageCopy copy);  // in every cache
+  void layers(Pass& pass);
   void layer(Pass& pass, const LayerWeights& w, const PagedKv& kv, TensorView input);
   void attention(Pass& pass, const LayerWeights& w, const PagedKv& kv);
   void attention_tile(Pass& pass, const LayerWeights& w, const PagedKv& kv, std::int64_t first,
                       std::int64_t count);
+  std::int64_t list_width(const Pass& pass, const LayerWeights& w, std::int64_t first,
+                          std::int64_t count) const;
   void record_selection(Pass& pass, TensorView indices, std::int64_t first);
+  void record_experts(Pass& pass, TensorView ids);
   void mlp(const MlpWeights& w, const Activation& x, TensorView out);
   void moe(Pass& pass, const MoeWeights& w);
-  TensorView gather(TensorView from, std::span<const std::int32_t> rows, TensorView to);
-  TensorView final_rows(std::span<const std::int32_t> rows, TensorView gain);
-  void emit_logits(const Linear& head, TensorView h,
-                   const std::function<void(std::span<const float>)>& on_logits);
-  Batch draft_batch(const Batch& batch, bool has_previous) const;
-  void draft(Pass& pass, MtpState& state);
+
+  // Logits of the listed rows of `from`, whose final norm is still to do if `gain` has data.
+  struct Head {
+    const BoundWeight& weight;
+    TensorView from, gain;
+  };
+  void logits(const Head& head, TensorView rows, TensorView out);
+  void logits_tile_by_tile(const Head& head, TensorView rows, float* out);
+  Head main_head() const;
+  Head mtp_head() const;
+
+  void keep_hidden(const StepInputs& in, std::int64_t rows);
+  void draft(Pass& pass, const StepInputs& in);
 
   ModelConfig config_;
   Backend& backend_;
@@ -87,16 +85,19 @@ class Forward {
   Rope rope_;
   MlaShape mla_;
   IndexerShape indexer_;
+  StepShapes shapes_;
+  StepCapacity capacity_;
   std::shared_ptr<void> memory_;
   Buffers buffers_;
+  InputBlock inputs_;
   std::shared_ptr<void> cache_memory_;
-  std::size_t cache_bytes_ = 0;
+  std::size_t cache_bytes_ = 0, page_bytes_ = 0;
   std::vector<PagedKv> caches_;  // [layers], then MTP's
+  TensorView hidden_;            // [num_pages, hidden]: HiddenRow's places; MTP only
 };
 
 // Bytes of the caches for `num_pages` pages.
-std::size_t cache_bytes(const ModelConfig& config, Numerics numerics, KvFormat format, bool mtp,
-                        std::int64_t num_pages);
+std::size_t cache_bytes(const ModelConfig& config, const ForwardOptions& options);
 
 }  // namespace dsv32
 

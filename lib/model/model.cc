@@ -1,6 +1,7 @@
 // Model::load, and what a loaded model tells about itself.
 #include "dsv32/model.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <optional>
@@ -8,10 +9,12 @@
 #include <unistd.h>
 #include <utility>
 
+#include "lib/backend/backend_kind.h"
 #include "lib/base/check.h"
+#include "lib/base/held.h"
 #include "lib/base/json.h"
 #include "lib/base/thread_pool.h"
-#include "lib/model/model_impl.h"
+#include "lib/model/loaded_model.h"
 #include "lib/model/plan.h"
 #include "lib/text/markers.h"
 #include "lib/text/vocabulary.h"
@@ -20,6 +23,15 @@ namespace dsv32 {
 namespace {
 
 constexpr std::size_t kMaxSmallFile = 1u << 20;
+// Parts of loading, for who watches; told in steps of a hundredth.
+constexpr double kFilesRead = 0.1, kScalesRead = 0.3, kBound = 0.5, kProgressStep = 0.01;
+
+// The application's Executor is watched, so that a thread which runs its parts is known.
+LoadOptions with_watched_executor(LoadOptions options) {
+  std::shared_ptr<Executor>& executor = options.backend.executor;
+  if (executor) executor = std::make_shared<WatchedExecutor>(std::move(executor));
+  return options;
+}
 
 PlanOptions plan_options(const LoadOptions& o) {
   return {.device = o.backend.device,
@@ -29,6 +41,7 @@ PlanOptions plan_options(const LoadOptions& o) {
           .access = o.access,
           .kv_cache_tokens = o.kv_cache_tokens,
           .max_batch_tokens = o.max_batch_tokens,
+          .max_sequences = o.max_sequences,
           .num_threads = pool_size(o.backend),
           .mtp = o.mtp};
 }
@@ -72,62 +85,99 @@ SamplingParams read_sampling(const Folder& folder) {
 
 }  // namespace
 
-void TicketLock::lock() {
-  std::unique_lock guard(mutex_);
-  const std::uint64_t ticket = next_++;
-  turn_.wait(guard, [&] { return serving_ == ticket; });
-}
-
-void TicketLock::unlock() {
-  const std::lock_guard guard(mutex_);
-  ++serving_;
-  turn_.notify_all();
-}
-
-Model::Impl::Impl(const std::filesystem::path& dir, const LoadOptions& load)
-    : options(load),
+LoadedModel::LoadedModel(const std::filesystem::path& dir, const LoadOptions& load)
+    : options(with_watched_executor(load)),
       files(dir, load.access),
       config(files.config),
       forward_options(dsv32::forward_options(config, plan_options(load))),
-      owner_process(getpid()) {
+      owner_process(getpid()),
+      turns_(std::static_pointer_cast<WatchedExecutor>(options.backend.executor)) {
   progress(0.0);
-  DSV32_CHECK(!load.require_sparse || config.index_topk > 0, unsupported,
-              "require_sparse: a {} model has no indexer", config.model_type);
-  DSV32_CHECK(!load.mtp || config.num_nextn_predict_layers > 0, unsupported,
-              "mtp: the model has no MTP layer");
-  const Plan plan = make_plan(config, files.shards, plan_options(load));
-  DSV32_CHECK(plan.fits || load.allow_paging, out_of_memory, "{}", plan.reason);
-  pages = PagePool(static_cast<std::size_t>(forward_options.num_pages));
-  weight_bytes = plan.weight_bytes;
+  check_wishes();
+  check_memory();
+  pages_ = std::make_unique<PagePool>(static_cast<std::size_t>(forward_options.num_pages));
   if (files.folder.has("tokenizer.json")) {
     tokenizer = Tokenizer::parse(read_text(files.folder, "tokenizer.json", kMaxTokenizerBytes));
   }
   check_tokenizer();
   sampling = read_sampling(files.folder);
-  progress(0.1);
-  backend = make_cpu_backend(load.backend);
-  ModelWeights weights = bind_weights(
-      config, files.shards, *backend,
-      {.mtp = load.mtp, .allow_unused = load.allow_unused_tensors, .verify = load.verify});
-  progress(0.5);
-  forward = std::make_unique<Forward>(config, forward_options, *backend, std::move(weights));
+  progress(kFilesRead);
+  load_forward();
   if (load.preload || load.lock_memory) touch_weights();
   progress(1.0);
 }
 
-void Model::Impl::progress(double fraction) const {
+void LoadedModel::check_wishes() const {
+  DSV32_CHECK(!options.require_sparse || config.index_topk > 0, unsupported,
+              "require_sparse: a {} model has no indexer", config.model_type);
+  DSV32_CHECK(!options.mtp || config.num_nextn_predict_layers > 0, unsupported,
+              "mtp: the model has no MTP layer");
+}
+
+void LoadedModel::check_memory() {
+  const Plan plan = make_plan(config, files.shards, plan_options(options));
+  DSV32_CHECK(plan.fits || options.allow_paging, out_of_memory, "{}", plan.reason);
+  if (!plan.fits) log(LogLevel::warning, "allow_paging: " + plan.reason);
+  weight_bytes = plan.weight_bytes;
+}
+
+void LoadedModel::load_forward() {
+  backend_ = backend_kind(options.backend.device).open(options.backend);
+  ModelWeights weights = read_weights(
+      config, files.shards,
+      {.mtp = options.mtp, .allow_unused = options.allow_unused_tensors, .verify = options.verify});
+  progress(kScalesRead);
+  std::size_t done = 0;
+  double told = kScalesRead;
+  const auto on_bytes = [&](std::size_t bytes) {
+    done += bytes;
+    const double part =
+        std::min(1.0, static_cast<double>(done) /
+                          static_cast<double>(std::max<std::size_t>(1, weight_bytes)));
+    const double fraction = kScalesRead + (kBound - kScalesRead) * part;
+    if (fraction - told < kProgressStep) return;
+    told = fraction;
+    progress(fraction);
+  };
+  forward_ =
+      std::make_unique<Forward>(config, forward_options, *backend_, std::move(weights), on_bytes);
+  progress(kBound);
+}
+
+void LoadedModel::log(LogLevel level, const std::string& message) const noexcept {
+  if (!options.log) return;
+  try {
+    options.log(level, message);
+  } catch (...) {  // as types.h says
+  }
+}
+
+void LoadedModel::step(const Batch& batch, StepResult& result, const std::stop_token& cancel) {
+  check_process();
+  const Turns::Turn turn = turns_.wait(cancel);
+  if (broken_) throw *broken_;
+  try {
+    forward_->run(batch, result, cancel);
+  } catch (const Error& error) {
+    if (error.code() == ErrorCode::device || error.code() == ErrorCode::communication)
+      broken_ = error;
+    throw;
+  }
+}
+
+void LoadedModel::progress(double fraction) const {
   DSV32_CHECK(!options.on_progress || options.on_progress(fraction), cancelled,
               "loading was given up by on_progress");
 }
 
-void Model::Impl::check_tokenizer() const {
+void LoadedModel::check_tokenizer() const {
   if (!tokenizer) return;
   DSV32_CHECK(tokenizer->vocab_size() <= config.vocab_size, mismatch,
               "tokenizer.json has {} tokens, the model's vocabulary {}", tokenizer->vocab_size(),
               config.vocab_size);
 }
 
-void Model::Impl::touch_weights() const {
+void LoadedModel::touch_weights() const {
   constexpr std::size_t kStep = 4096;
   std::size_t done = 0;
   volatile std::byte sink{};  // keeps the reads
@@ -136,15 +186,15 @@ void Model::Impl::touch_weights() const {
     for (std::size_t i = 0; i < bytes.size(); i += kStep) sink = bytes[i];
     DSV32_CHECK(!options.lock_memory || mlock(bytes.data(), bytes.size()) == 0, out_of_memory,
                 "cannot lock {} bytes of weights in memory", bytes.size());
-    progress(0.5 + 0.5 * static_cast<double>(++done) /
-                       static_cast<double>(files.shards.files.size() + 1));
+    progress(kBound + (1.0 - kBound) * static_cast<double>(++done) /
+                          static_cast<double>(files.shards.files.size() + 1));
   }
   static_cast<void>(sink);
 }
 
-bool Model::Impl::is_own_process() const noexcept { return getpid() == owner_process; }
+bool LoadedModel::is_own_process() const noexcept { return getpid() == owner_process; }
 
-void Model::Impl::check_process() const {
+void LoadedModel::check_process() const {
   DSV32_CHECK(is_own_process(), state, "this Model was loaded before fork()");
 }
 
@@ -154,38 +204,39 @@ Model Model::load(const std::filesystem::path& dir, const LoadOptions& options) 
   return Model(std::make_shared<Impl>(dir, options));
 }
 
-const ModelConfig& Model::config() const& noexcept { return impl_->config; }
+const ModelConfig& Model::config() const& { return held(impl_).config; }
 
 Tokenizer Model::tokenizer() const {
-  DSV32_CHECK(impl_->tokenizer, not_found, "the model's folder has no tokenizer.json");
+  DSV32_CHECK(held(impl_).tokenizer, not_found, "the model's folder has no tokenizer.json");
   return *impl_->tokenizer;
 }
 
 ChatTemplate Model::chat_template() const {
-  if (impl_->options.chat_format) return ChatTemplate(*impl_->options.chat_format);
+  if (held(impl_).options.chat_format) return ChatTemplate(*impl_->options.chat_format);
   DSV32_CHECK(impl_->config.model_type == "deepseek_v32", unsupported,
               "the chat format of a {} model must be named in LoadOptions::chat_format",
               impl_->config.model_type);
   return ChatTemplate(tokenizer().find(markers::kDsml) ? ChatFormat::v32 : ChatFormat::v31);
 }
 
-SamplingParams Model::default_sampling() const { return impl_->sampling; }
+SamplingParams Model::default_sampling() const { return held(impl_).sampling; }
 
 MemoryUsage Model::memory_usage() const noexcept {
-  const Forward& forward = *impl_->forward;
+  if (!impl_) return {};
   return {.weight_bytes = impl_->weight_bytes,
-          .kv_cache_bytes = forward.kv_cache_bytes(),
-          .activation_bytes = forward.activation_bytes() + impl_->backend->scratch_bytes()};
+          .kv_cache_bytes = impl_->kv_cache_bytes(),
+          .activation_bytes = impl_->activation_bytes()};
 }
 
 std::size_t Model::free_cache_tokens() const noexcept {
-  if (!impl_->is_own_process()) return 0;
-  const std::lock_guard guard(impl_->lock);
-  return impl_->pages.free_pages() * kernels::kPageSize;
+  if (!impl_ || !impl_->is_own_process()) return 0;
+  return impl_->pages().free_pages() * kernels::kPageSize;
 }
 
-bool Model::is_sparse() const noexcept { return impl_->config.index_topk > 0; }
+bool Model::is_sparse() const noexcept { return impl_ && impl_->config.index_topk > 0; }
 
-std::string_view Model::kernel_set() const noexcept { return impl_->backend->kernel_set(); }
+std::string_view Model::kernel_set() const noexcept {
+  return impl_ ? impl_->kernel_set() : std::string_view();
+}
 
 }  // namespace dsv32

@@ -1,11 +1,11 @@
-// Reference counts and a stack of free pages.
+// Reference counts, a stack of free pages, and a queue of those that are kept without an owner.
 #include "lib/model/page_pool.h"
 
 #include "lib/base/check.h"
 
 namespace dsv32 {
 
-PagePool::PagePool(std::size_t num_pages) : owners_(num_pages) {
+PagePool::PagePool(std::size_t num_pages) : pages_(num_pages) {
   free_.reserve(num_pages);
   for (std::size_t page = num_pages; page > 0; --page) {
     free_.push_back(static_cast<std::int32_t>(page - 1));
@@ -13,23 +13,123 @@ PagePool::PagePool(std::size_t num_pages) : owners_(num_pages) {
 }
 
 std::vector<std::int32_t> PagePool::take(std::size_t count) {
-  DSV32_CHECK(count <= free_.size(), capacity,
+  std::optional<std::vector<std::int32_t>> pages = try_take(count);
+  DSV32_CHECK(pages, capacity,
               "the cache is full: {} pages of 64 tokens are needed, {} of {} are free", count,
-              free_.size(), owners_.size());
-  std::vector<std::int32_t> pages(free_.end() - static_cast<std::ptrdiff_t>(count), free_.end());
-  free_.resize(free_.size() - count);
-  for (const std::int32_t page : pages) owners_[static_cast<std::size_t>(page)] = 1;
-  return pages;
+              free_pages(), num_pages());
+  return *std::move(pages);
 }
 
-void PagePool::share(std::int32_t page) { ++owners_[static_cast<std::size_t>(page)]; }
+std::optional<std::vector<std::int32_t>> PagePool::try_take(std::size_t count) {
+  std::optional<std::vector<std::int32_t>> out;
+  if (count > pages_.size()) return out;
+  out.emplace(count);  // what can fail, before anything is changed
+  const std::lock_guard guard(mutex_);
+  if (count > free_.size() + ownerless_) {
+    out.reset();
+  } else {
+    take_locked(*out);
+  }
+  return out;
+}
 
-void PagePool::release(std::int32_t page) noexcept {
-  if (--owners_[static_cast<std::size_t>(page)] == 0) free_.push_back(page);
+void PagePool::take_locked(std::span<std::int32_t> out) {
+  for (std::int32_t& page : out) {
+    if (free_.empty()) {
+      const std::int32_t oldest = oldest_;
+      dequeue(oldest);
+      set_free(oldest);
+    }
+    page = free_.back();
+    free_.pop_back();
+    at(page).owners = 1;
+  }
+}
+
+void PagePool::share(std::span<const std::int32_t> pages) {
+  const std::lock_guard guard(mutex_);
+  for (const std::int32_t page : pages) ++at(page).owners;
+}
+
+void PagePool::release(std::span<const std::int32_t> pages) noexcept {
+  const std::lock_guard guard(mutex_);
+  for (const std::int32_t page : pages) {
+    if (--at(page).owners > 0) continue;
+    at(page).kept ? enqueue(page) : set_free(page);
+  }
 }
 
 bool PagePool::is_shared(std::int32_t page) const {
-  return owners_[static_cast<std::size_t>(page)] > 1;
+  const std::lock_guard guard(mutex_);
+  return at(page).owners > 1;
+}
+
+void PagePool::set_written(std::span<const std::int32_t> pages) noexcept {
+  const std::lock_guard guard(mutex_);
+  for (const std::int32_t page : pages) at(page).written = true;
+}
+
+KeptPage PagePool::keep(std::int32_t page) {
+  const std::lock_guard guard(mutex_);
+  Page& p = at(page);
+  DSV32_CHECK(p.owners > 0 && p.written, internal, "page {} is kept before it is written", page);
+  p.kept = true;
+  return {.page = page, .generation = p.generation};
+}
+
+bool PagePool::try_share(const KeptPage& kept) {
+  const std::lock_guard guard(mutex_);
+  if (!is_same(kept)) return false;
+  if (at(kept.page).owners++ == 0) dequeue(kept.page);
+  return true;
+}
+
+void PagePool::forget(const KeptPage& kept) noexcept {
+  const std::lock_guard guard(mutex_);
+  if (!is_same(kept)) return;
+  at(kept.page).kept = false;
+  if (at(kept.page).owners > 0) return;
+  dequeue(kept.page);
+  set_free(kept.page);
+}
+
+std::size_t PagePool::free_pages() const noexcept {
+  const std::lock_guard guard(mutex_);
+  return free_.size() + ownerless_;
+}
+
+std::size_t PagePool::ownerless_pages() const noexcept {
+  const std::lock_guard guard(mutex_);
+  return ownerless_;
+}
+
+bool PagePool::is_same(const KeptPage& kept) const {
+  return kept.page >= 0 && at(kept.page).kept && at(kept.page).generation == kept.generation;
+}
+
+// What it held is nobody's any more: handles to it are void.
+void PagePool::set_free(std::int32_t page) noexcept {
+  Page& p = at(page);
+  ++p.generation;
+  p.written = p.kept = false;
+  free_.push_back(page);
+}
+
+void PagePool::enqueue(std::int32_t page) noexcept {
+  Page& p = at(page);
+  p.before = youngest_;
+  p.behind = -1;
+  (youngest_ < 0 ? oldest_ : at(youngest_).behind) = page;
+  youngest_ = page;
+  ++ownerless_;
+}
+
+void PagePool::dequeue(std::int32_t page) noexcept {
+  Page& p = at(page);
+  (p.before < 0 ? oldest_ : at(p.before).behind) = p.behind;
+  (p.behind < 0 ? youngest_ : at(p.behind).before) = p.before;
+  p.before = p.behind = -1;
+  --ownerless_;
 }
 
 }  // namespace dsv32

@@ -2,35 +2,29 @@
 #ifndef DSV32_LIB_MODEL_PASS_H_
 #define DSV32_LIB_MODEL_PASS_H_
 
-#include <algorithm>
 #include <cstdint>
-#include <span>
 #include <stop_token>
-#include <utility>
-#include <vector>
 
+#include "lib/base/check.h"
 #include "lib/model/forward.h"
 
 namespace dsv32 {
 
+// Rows on their way through the layers: the main model's, then MTP's.
 struct Forward::Pass {
-  Pass(const Batch& batch_in, BatchView view_in, Capture* capture_in, std::stop_token cancel_in)
-      : batch(batch_in),
-        view(view_in),
-        capture(capture_in),
-        cancel(std::move(cancel_in)),
-        n(static_cast<std::int64_t>(batch_in.tokens.size())) {}
-
   const Batch& batch;
+  const Rows& rows;
   BatchView view;
-  Capture* capture;  // or null
-  std::stop_token cancel;
-  std::int64_t n;  // tokens
+  StepResult* observed = nullptr;  // where choices of these rows go, if they are wanted
+  std::stop_token cancel{};
+  std::int64_t n = 0;  // rows, with padding
   int layer = 0;
 };
 
 // The first rows * cols elements of a contiguous buffer as another matrix.
 inline TensorView shaped(TensorView buffer, std::int64_t rows, std::int64_t cols) {
+  DSV32_CHECK(rows * cols <= buffer.rows * buffer.cols, internal,
+              "a view of {} x {} in a buffer of {} x {}", rows, cols, buffer.rows, buffer.cols);
   buffer.rows = rows;
   buffer.cols = buffer.stride = cols;
   return buffer;
@@ -41,14 +35,6 @@ inline Activation shaped(Activation a, std::int64_t rows, std::int64_t cols) {
   if (a.fp8.data) a.fp8 = shaped(a.fp8, rows, cols);
   if (a.scale.data) a.scale = shaped(a.scale, rows, (cols + kernels::kBlock - 1) / kernels::kBlock);
   return a;
-}
-
-// Calls body(part) for parts of at most kLogitsTile rows.
-template <class Body>
-void for_tiles(std::span<const std::int32_t> rows, Body&& body) {
-  for (std::size_t i = 0; i < rows.size(); i += kLogitsTile) {
-    body(rows.subspan(i, std::min<std::size_t>(kLogitsTile, rows.size() - i)));
-  }
 }
 
 }  // namespace dsv32

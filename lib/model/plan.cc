@@ -4,25 +4,33 @@
 #include <algorithm>
 #include <string>
 
-#include "lib/backend/system.h"
+#include "lib/backend/backend_kind.h"
 #include "lib/base/check.h"
 #include "lib/base/held.h"
-#include "lib/base/thread_pool.h"
 #include "lib/weights/checkpoint_impl.h"
 
 namespace dsv32 {
 namespace {
 
 constexpr std::size_t kMaxCacheTokens = std::size_t{1} << 36;
-constexpr int kMaxBatchTokens = 1 << 16;
 
-std::size_t weight_bytes(const ModelConfig& config, const Shards& shards, bool mtp) {
-  const std::string mtp_prefix = formatted("model.layers.{}.", config.num_hidden_layers);
+// Mapped, what is bound; read, whole files.
+std::size_t weight_bytes(const ModelConfig& config, const Shards& shards, FileAccess access,
+                         bool mtp) {
   std::size_t bytes = 0;
+  if (access == FileAccess::read) {
+    for (const File& file : shards.files) bytes += file.bytes().size();
+    return bytes;
+  }
+  const std::string mtp_prefix = formatted("model.layers.{}.", config.num_hidden_layers);
   for (const TensorInfo& tensor : shards.tensors) {
     if (mtp || !tensor.name.starts_with(mtp_prefix)) bytes += tensor.data.size();
   }
   return bytes;
+}
+
+BackendOptions backend_options(const PlanOptions& options) {
+  return {.device = options.device, .num_threads = options.num_threads};
 }
 
 }  // namespace
@@ -31,9 +39,12 @@ ForwardOptions forward_options(const ModelConfig& config, const PlanOptions& opt
   DSV32_CHECK(options.kv_cache_tokens >= 1 && options.kv_cache_tokens <= kMaxCacheTokens,
               invalid_argument, "kv_cache_tokens is {}, not in 1..{}", options.kv_cache_tokens,
               kMaxCacheTokens);
-  DSV32_CHECK(options.max_batch_tokens >= 1 && options.max_batch_tokens <= kMaxBatchTokens,
+  DSV32_CHECK(options.max_batch_tokens >= 1 && options.max_batch_tokens <= kMaxRows,
               invalid_argument, "max_batch_tokens is {}, not in 1..{}", options.max_batch_tokens,
-              kMaxBatchTokens);
+              kMaxRows);
+  DSV32_CHECK(options.max_sequences >= 1 && options.max_sequences <= kMaxSequences,
+              invalid_argument, "max_sequences is {}, not in 1..{}", options.max_sequences,
+              kMaxSequences);
   if (options.indexer_keys == IndexerKeys::int8) {
     DSV32_CHECK(config.index_topk > 0, unsupported, "INT8 indexer keys: a {} model has no indexer",
                 config.model_type);
@@ -44,26 +55,31 @@ ForwardOptions forward_options(const ModelConfig& config, const PlanOptions& opt
               options.ranks);
   const auto pages = static_cast<std::int64_t>((options.kv_cache_tokens + kernels::kPageSize - 1) /
                                                kernels::kPageSize);
-  return {.buffers = {.numerics = options.numerics,
-                      .max_batch_tokens = options.max_batch_tokens,
-                      .max_context = static_cast<int>(std::min<std::int64_t>(
-                          pages * kernels::kPageSize, config.max_position_embeddings)),
-                      .mtp = options.mtp && config.num_nextn_predict_layers > 0},
-          .kv_format = options.kv_format,
-          .indexer_keys = options.indexer_keys,
-          .num_pages = pages};
+  return {
+      .buffers = {.numerics = options.numerics,
+                  .max_batch_tokens = options.max_batch_tokens,
+                  .max_sequences = options.max_sequences,
+                  .max_context = static_cast<int>(std::min<std::int64_t>(
+                      pages * kernels::kPageSize, config.max_position_embeddings)),
+                  .attention_rows =
+                      backend_kind(options.device).shapes(backend_options(options)).attention_rows,
+                  .mtp = options.mtp && config.num_nextn_predict_layers > 0},
+      .kv_format = options.kv_format,
+      .indexer_keys = options.indexer_keys,
+      .num_pages = pages};
 }
 
 Plan make_plan(const ModelConfig& config, const Shards& shards, const PlanOptions& options) {
   const ForwardOptions forward = forward_options(config, options);
-  const int threads = pool_size({.num_threads = options.num_threads});
+  const BackendKind& kind = backend_kind(options.device);
+  const BackendOptions backend = backend_options(options);
   Plan plan;
-  plan.weight_bytes = weight_bytes(config, shards, forward.buffers.mtp);
-  plan.kv_cache_bytes = cache_bytes(config, options.numerics, options.kv_format,
-                                    forward.buffers.mtp, forward.num_pages);
+  plan.weight_bytes = weight_bytes(config, shards, options.access, forward.buffers.mtp);
+  plan.kv_cache_bytes = cache_bytes(config, forward);
   plan.activation_bytes = Buffers(config, forward.buffers, nullptr).bytes +
-                          cpu_scratch_bytes(backend_limits(config, forward.buffers), threads);
-  plan.available_bytes = options.memory_bytes > 0 ? options.memory_bytes : available_memory();
+                          kind.scratch_bytes(backend_limits(config, forward.buffers), backend);
+  plan.available_bytes =
+      options.memory_bytes > 0 ? options.memory_bytes : kind.available_memory(backend);
   const std::size_t need = plan.weight_bytes + plan.kv_cache_bytes + plan.activation_bytes;
   plan.fits = need <= plan.available_bytes;
   if (!plan.fits) {

@@ -186,7 +186,7 @@ Linear Binder::fp8(const TensorInfo& tensor, std::int64_t rows, std::int64_t col
 }
 
 // INT8 or INT4 with a scale for each row and group of columns; else as `matrix`.
-Linear Binder::compact_matrix(const std::string& name, std::int64_t rows, std::int64_t cols) {
+Weight Binder::compact_matrix(const std::string& name, std::int64_t rows, std::int64_t cols) {
   const TensorInfo* found = shards_.find(name);
   const bool wide = config_.bits == 8;
   if (!found || config_.group_size == 0 || found->dtype != (wide ? "I8" : "U8"))
@@ -200,19 +200,20 @@ Linear Binder::compact_matrix(const std::string& name, std::int64_t rows, std::i
            .format = wide ? WeightFormat::int8 : WeightFormat::int4};
   if (!wide) w.weight.stride = ceil_div(cols, 2) * 2;  // a row begins with a byte
   if (options_.verify != Verify::headers) check_scales(*scale);
-  return w;
+  return {.file = w};
 }
 
-Linear Binder::matrix(const std::string& name, std::int64_t rows, std::int64_t cols) {
+Weight Binder::matrix(const std::string& name, std::int64_t rows, std::int64_t cols) {
   const TensorInfo* tensor = require(name, {rows, cols}, {"F8_E4M3", "BF16", "F16", "F32"});
   if (!tensor) return {};
-  if (tensor->dtype == "F8_E4M3") return fp8(*tensor, rows, cols);
-  return {.weight = view(*tensor, rows, cols), .scale = {}};
+  if (tensor->dtype == "F8_E4M3") return {.file = fp8(*tensor, rows, cols)};
+  return {.file = {.weight = view(*tensor, rows, cols), .scale = {}}};
 }
 
-Linear Binder::plain_matrix(const std::string& name, std::int64_t rows, std::int64_t cols) {
+Weight Binder::plain_matrix(const std::string& name, std::int64_t rows, std::int64_t cols) {
   const TensorInfo* tensor = require(name, {rows, cols}, {"BF16", "F16", "F32"});
-  return tensor ? Linear{.weight = view(*tensor, rows, cols), .scale = {}} : Linear{};
+  if (!tensor) return {};
+  return {.file = {.weight = view(*tensor, rows, cols), .scale = {}}};
 }
 
 TensorView Binder::gain(const std::string& name, std::int64_t cols) {
@@ -224,7 +225,7 @@ TensorView Binder::gain(const std::string& name, std::int64_t cols) {
 
 void Binder::bind_top() {
   const std::int64_t vocab = config_.vocab_size, hidden = config_.hidden_size;
-  weights.embed_tokens = plain_matrix("model.embed_tokens.weight", vocab, hidden).weight;
+  weights.embed_tokens = plain_matrix("model.embed_tokens.weight", vocab, hidden);
   weights.norm = gain("model.norm.weight", hidden);
   weights.lm_head = plain_matrix("lm_head.weight", vocab, hidden);
 }
@@ -271,9 +272,9 @@ MoeWeights Binder::moe(const std::string& p) {
   } else {
     for (int e = 0; e < c.n_routed_experts; ++e) {
       MlpWeights expert = mlp(p + "experts." + std::to_string(e) + ".", width);
-      out.expert_gate.push_back(expert.gate);
-      out.expert_up.push_back(expert.up);
-      out.expert_down.push_back(expert.down);
+      out.expert_gate.file.push_back(expert.gate.file);
+      out.expert_up.file.push_back(expert.up.file);
+      out.expert_down.file.push_back(expert.down.file);
     }
   }
   out.shared_experts = mlp(p + "shared_experts.", width * c.n_shared_experts);
@@ -291,9 +292,9 @@ void Binder::fused_experts(const std::string& p, MoeWeights& out) {
   if (!both || !down) return;
   for (std::int64_t e = 0; e < experts; ++e) {
     const TensorView pair = view(*both, experts * 2 * width, hidden);
-    out.expert_gate.push_back({.weight = pair.slice(e * 2 * width, width), .scale = {}});
-    out.expert_up.push_back({.weight = pair.slice((e * 2 + 1) * width, width), .scale = {}});
-    out.expert_down.push_back(
+    out.expert_gate.file.push_back({.weight = pair.slice(e * 2 * width, width), .scale = {}});
+    out.expert_up.file.push_back({.weight = pair.slice((e * 2 + 1) * width, width), .scale = {}});
+    out.expert_down.file.push_back(
         {.weight = view(*down, experts * hidden, width).slice(e * hidden, hidden), .scale = {}});
   }
 }
@@ -326,7 +327,7 @@ void Binder::bind_mtp() {
   }
   MtpWeights& m = weights.mtp.emplace();
   m.embed_tokens = shards_.find(p + "embed_tokens.weight")
-                       ? plain_matrix(p + "embed_tokens.weight", vocab, hidden).weight
+                       ? plain_matrix(p + "embed_tokens.weight", vocab, hidden)
                        : weights.embed_tokens;
   m.shared_head = shards_.find(p + "shared_head.head.weight")
                       ? plain_matrix(p + "shared_head.head.weight", vocab, hidden)

@@ -40,9 +40,9 @@ class Binder {
 
   const TensorInfo* require(const std::string& name, const std::vector<std::int64_t>& shape,
                             std::initializer_list<const char*> dtypes);
-  Linear matrix(const std::string& name, std::int64_t rows, std::int64_t cols);
-  Linear compact_matrix(const std::string& name, std::int64_t rows, std::int64_t cols);
-  Linear plain_matrix(const std::string& name, std::int64_t rows, std::int64_t cols);
+  Weight matrix(const std::string& name, std::int64_t rows, std::int64_t cols);
+  Weight compact_matrix(const std::string& name, std::int64_t rows, std::int64_t cols);
+  Weight plain_matrix(const std::string& name, std::int64_t rows, std::int64_t cols);
   TensorView gain(const std::string& name, std::int64_t cols);
   Linear fp8(const TensorInfo& tensor, std::int64_t rows, std::int64_t cols);
   bool check_scales(const TensorInfo& scale);

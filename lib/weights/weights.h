@@ -1,8 +1,9 @@
-// All weights of a model on one page: views of the mapped checkpoint, nothing copied but gains and
-// biases. Names as in the checkpoint, without `_proj`.
+// All weights of a model on one page: what the checkpoint's files hold, then a backend's handles to
+// it. Names as in the checkpoint, without `_proj`.
 #ifndef DSV32_LIB_WEIGHTS_WEIGHTS_H_
 #define DSV32_LIB_WEIGHTS_WEIGHTS_H_
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -15,32 +16,44 @@
 
 namespace dsv32 {
 
+// One matrix: a view of the mapped file until it is bound, from then on a handle.
+struct Weight {
+  Linear file{};
+  WeightHandle bound{};
+};
+
+// One matrix of every expert.
+struct Experts {
+  std::vector<Linear> file{};
+  ExpertsHandle bound{};
+};
+
 struct AttentionWeights {
-  Linear q_a;            // [q_lora_rank, hidden]
+  Weight q_a;            // [q_lora_rank, hidden]
   TensorView q_a_norm;   // [1, q_lora_rank] f32
-  Linear q_b;            // [heads * (nope + rope), q_lora_rank]
-  Linear kv_a;           // [kv_lora_rank + rope, hidden]
+  Weight q_b;            // [heads * (nope + rope), q_lora_rank]
+  Weight kv_a;           // [kv_lora_rank + rope, hidden]
   TensorView kv_a_norm;  // [1, kv_lora_rank] f32
-  Linear kv_b;           // [heads * (nope + v), kv_lora_rank]
-  Linear o;              // [hidden, heads * v]
+  Weight kv_b;           // [heads * (nope + v), kv_lora_rank]
+  Weight o;              // [hidden, heads * v]
 };
 
 struct IndexerWeights {
-  Linear wq_b;        // [index_n_heads * index_head_dim, q_lora_rank]
-  Linear wk;          // [index_head_dim, hidden]
+  Weight wq_b;        // [index_n_heads * index_head_dim, q_lora_rank]
+  Weight wk;          // [index_head_dim, hidden]
   TensorView k_norm;  // [1, index_head_dim] f32, gain
   TensorView k_bias;  // [1, index_head_dim] f32
-  Linear weights;     // weights_proj: [index_n_heads, hidden]
+  Weight weights;     // weights_proj: [index_n_heads, hidden]
 };
 
 struct MlpWeights {
-  Linear gate, up, down;  // [width, hidden], [width, hidden], [hidden, width]
+  Weight gate, up, down;  // [width, hidden], [width, hidden], [hidden, width]
 };
 
 struct MoeWeights {
-  Linear gate;                                              // [n_routed_experts, hidden]
-  TensorView e_score_correction_bias;                       // [1, n_routed_experts] f32
-  std::vector<Linear> expert_gate, expert_up, expert_down;  // [n_routed_experts] each
+  Weight gate;                         // [n_routed_experts, hidden]
+  TensorView e_score_correction_bias;  // [1, n_routed_experts] f32
+  Experts expert_gate, expert_up, expert_down;
   MlpWeights shared_experts;  // width n_shared_experts * moe_intermediate_size
 };
 
@@ -54,21 +67,21 @@ struct LayerWeights {
 };
 
 struct MtpWeights {
-  TensorView embed_tokens;  // the main one where the file has no copy
+  Weight embed_tokens;      // the main one where the file has no copy
   TensorView enorm, hnorm;  // [1, hidden] f32
-  Linear eh_proj;           // [hidden, 2 * hidden]: embedding first, hidden second
+  Weight eh_proj;           // [hidden, 2 * hidden]: embedding first, hidden second
   LayerWeights layer;
   TensorView shared_head_norm;  // [1, hidden] f32
-  Linear shared_head;           // [vocab, hidden]; the main one where the file has no copy
+  Weight shared_head;           // [vocab, hidden]; the main one where the file has no copy
 };
 
 struct ModelWeights {
-  TensorView embed_tokens;  // [vocab, hidden], the file's dtype
+  Weight embed_tokens;  // [vocab, hidden]
   std::vector<LayerWeights> layers;
   TensorView norm;  // [1, hidden] f32
-  Linear lm_head;   // [vocab, hidden]
+  Weight lm_head;   // [vocab, hidden]
   std::optional<MtpWeights> mtp;
-  std::shared_ptr<void> gains;  // the aligned f32 copies of norms and biases
+  std::shared_ptr<void> gains;  // norms and biases in backend memory, f32
 };
 
 struct Shards;
@@ -80,11 +93,18 @@ struct BindOptions {
 };
 
 // Checks that the files hold every tensor that `config` calls for, of the right shape and type, and
-// no other; then binds. Throws mismatch with the first ten names and the count. FP8 scales are read
-// to choose each Linear's format (fp8_pow2 only if all are 0 or powers of two within 2^-100..2^100
-// and the config says ue8m0), whatever `verify` says.
-ModelWeights bind_weights(const ModelConfig& config, const Shards& shards, Backend& backend,
+// no other; the weights are views of the files then. Throws mismatch with the first ten names and
+// the count. FP8 scales are read to choose each Linear's format (fp8_pow2 only if all are 0 or
+// powers of two within 2^-100..2^100 and the config says ue8m0), whatever `verify` says.
+ModelWeights read_weights(const ModelConfig& config, const Shards& shards,
                           const BindOptions& options);
+
+// Bits 1 << WeightFormat of the formats in use.
+std::uint32_t weight_formats(const ModelWeights& weights);
+
+// Hands every matrix to `backend` and replaces its view by the handle; gains and biases become
+// aligned f32 copies in its memory. `progress` gets the bytes as they are bound.
+void bind_weights(ModelWeights& weights, Backend& backend, BindProgress progress);
 
 }  // namespace dsv32
 

@@ -43,28 +43,34 @@ TEST_CASE("moe_gate chooses and weighs as its twin") {
 
 TEST_CASE("moe_combine equals its twin") {
   Data data(5);
+  const int tokens = 5, top = 3, cols = 37;
+  std::vector<std::int32_t> rows;
+  for (int i = 0; i < tokens * top; ++i) rows.push_back(i % 4 == 1 ? -1 : i * 7 % (tokens * top));
+  const auto weights = data.floats(tokens * top);
   for_tables([&](const CpuKernels& table, const CpuKernels& reference) {
-    for (const ValueType type : {ValueType::f32, ValueType::bf16}) {
-      const int tokens = 5, top = 3, cols = 37;
+    for (const auto& [type, out_type] : {std::pair{ValueType::f32, ValueType::f32},
+                                         {ValueType::bf16, ValueType::bf16},
+                                         {ValueType::bf16, ValueType::f32}}) {
       const Bytes x = data.values(tokens * top * cols, type),
                   shared = data.values(tokens * cols, type);
-      const auto weights = data.floats(tokens * top);
-      std::vector<std::int32_t> rows;
-      for (int i = 0; i < tokens * top; ++i) rows.push_back(i * 7 % (tokens * top));
-      const auto run = [&](const CpuKernels& kernel) {
-        Bytes out(shared.size());
-        kernel.moe_combine({.x = x.data(),
-                            .rows = rows.data(),
-                            .weights = weights.data(),
-                            .shared = shared.data(),
-                            .out = out.data(),
-                            .type = type,
-                            .num_tokens = tokens,
-                            .top = top,
-                            .cols = cols});
-        return read(out, type);
-      };
-      CHECK(deviation(run(table), run(reference)) < tolerance(type));
+      for (const std::byte* added : {shared.data(), static_cast<const std::byte*>(nullptr)}) {
+        const auto run = [&](const CpuKernels& kernel, ValueType to) {
+          Bytes out(static_cast<std::size_t>(tokens * cols) * (to == ValueType::f32 ? 4 : 2));
+          kernel.moe_combine({.x = x.data(),
+                              .rows = rows.data(),
+                              .weights = weights.data(),
+                              .shared = added,
+                              .out = out.data(),
+                              .type = type,
+                              .out_type = to,
+                              .num_tokens = tokens,
+                              .top = top,
+                              .cols = cols});
+          return read(out, to);
+        };
+        // An f32 result was not rounded on its way.
+        CHECK(deviation(run(table, out_type), run(reference, out_type)) < tolerance(out_type));
+      }
     }
   });
 }

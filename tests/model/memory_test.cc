@@ -10,6 +10,7 @@
 #include "dsv32/checkpoint.h"
 #include "dsv32/model.h"
 
+#include "lib/backend/backend_kind.h"
 #include "lib/model/buffers.h"
 #include "tests/conformance/conformance.h"
 #include "tests/support/catch.h"
@@ -172,7 +173,7 @@ TEST_CASE("memory is what docs/formats.md says, and what the plan says") {
             c,
             {.numerics = numerics, .max_batch_tokens = batch, .max_context = 1024, .mtp = false});
         CHECK(usage.activation_bytes == static_cast<std::size_t>(buffers_by_the_page(c, options)) +
-                                            cpu_scratch_bytes(limits, 2));
+                                            backend_kind(Device::cpu).scratch_bytes(limits, {.num_threads = 2}));
         const Plan plan = Checkpoint::open(golden_model(name))
                               .plan({.numerics = numerics,
                                      .kv_cache_tokens = 1000,

@@ -184,6 +184,30 @@ class TraceTest(Case):
                                         "--chunk", chunk).read_bytes()
                     self.assertEqual(whole, pieces, (kernels, threads, chunk))
 
+    def test_texts_beside_it_change_no_bit(self):
+        others = []
+        for n, length in enumerate((1, 70, 150)):
+            others.append(self.folder / f"beside{n}.json")
+            others[n].write_text(json.dumps([(i * 31 + n) % 90 for i in range(length)]))
+        beside = [part for other in others for part in ("--beside", other)]
+        for kernels in json.loads(self.ok("info", "--json"))["backends"][0]["kernel_sets"]:
+            alone = self.trace("alone", "--kernels", kernels).read_bytes()
+            for chunk, least in ((1, 50), (7, 8), (64, 1), (0, 1)):
+                out = self.folder / "shared"
+                told = json.loads(self.ok("--json", "trace", golden(), "--ids", self.ids_file, "-o", out, "--kernels",
+                                          kernels, "--chunk", chunk, *beside))
+                self.assertGreaterEqual(told["shared_passes"], least)
+                self.assertEqual(alone, out.read_bytes(), f"{kernels} {chunk}")
+        self.assertNotIn("shared_passes", json.loads(self.ok("--json", "trace", golden(), "--ids", self.ids_file, "-o",
+                                                             self.folder / "alone")))
+
+    def test_what_runs_beside_must_be_a_text(self):
+        empty = self.folder / "empty.json"
+        empty.write_text("[]")
+        where = ("--ids", self.ids_file, "-o", self.folder / "x", "--beside")
+        self.fails(2, "trace", golden(), *where, empty)
+        self.fails(2, "trace", golden(), *where, self.folder / "absent.json")
+
     def test_int8_indexer_is_asked_for_and_refused_where_it_means_nothing(self):
         exact = self.trace("exact").read_bytes()
         self.assertEqual(exact, self.trace("fp8", "--indexer", "fp8").read_bytes())

@@ -1,0 +1,139 @@
+#include "lib/engine/sequence.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "lib/base/check.h"
+
+namespace dsv32 {
+namespace {
+
+constexpr std::size_t kPage = kernels::kPageSize;
+
+std::size_t pages_for(std::size_t tokens) { return (tokens + kPage - 1) / kPage; }
+
+// Room for `count` more, so that adding them cannot fail. Grows by factors.
+template <class T>
+void reserve_more(std::vector<T>& list, std::size_t count) {
+  const std::size_t need = list.size() + count;
+  if (need > list.capacity()) list.reserve(std::max(need, 2 * list.capacity()));
+}
+
+}  // namespace
+
+Sequence::~Sequence() {
+  // In a forked child another thread may have held the pool's lock.
+  if (!pages_.empty() && model_->is_own_process()) pool().release(pages_);
+}
+
+void Sequence::truncate(std::size_t length) noexcept {
+  if (length >= tokens_.size()) return;
+  tokens_.resize(length);
+  const std::size_t left = pages_for(length);
+  pool().release(std::span(pages_).subspan(left));
+  pages_.resize(left);
+  // A page keeps the hidden state of its last position that was run: right at a whole page's end.
+  mtp_stale_ = model_->has_mtp() && length % kPage != 0;
+}
+
+void Sequence::share(const Sequence& other) {
+  tokens_ = other.tokens_;
+  pages_.reserve(other.pages_.size());
+  pool().share(other.pages_);
+  pages_ = other.pages_;
+  mtp_stale_ = other.mtp_stale_;
+}
+
+Growth::Growth(Sequence& sequence, std::span<const TokenId> more)
+    : sequence_(sequence),
+      more_(more),
+      pages_(sequence.pages_),
+      next_(sequence.size() - sequence.rows_again()),
+      end_(sequence.size() + more.size()) {
+  // MTP's row of the last token is written with the next one.
+  const bool mtp = sequence.model_->has_mtp();
+  const std::size_t written = sequence.size() - (mtp && sequence.size() > 0 ? 1 : 0);
+  std::vector<std::size_t> shared;
+  for (std::size_t i = written / kPage; i < pages_.size(); ++i) {
+    if (sequence.pool().is_shared(pages_[i])) shared.push_back(i);
+  }
+  const std::size_t fresh = pages_for(end_) - pages_.size() + shared.size();
+  copies_.reserve(shared.size());
+  given_up_.reserve(shared.size());
+  pages_.reserve(pages_.size() + fresh);
+  reserve_more(sequence.tokens_, more.size());
+  fresh_ = sequence.pool().take(fresh);
+  auto next = fresh_.begin();
+  for (const std::size_t i : shared) {
+    copies_.push_back({.from = pages_[i], .to = *next});
+    given_up_.push_back(std::exchange(pages_[i], *next++));
+  }
+  pages_.insert(pages_.end(), next, fresh_.end());
+}
+
+Growth::~Growth() {
+  if (committed_) return;
+  sequence_.pool().release(fresh_);
+  // A row behind the end may have left its hidden state in the last page.
+  if (begun_ && sequence_.model_->has_mtp() && copies_.empty()) sequence_.mtp_stale_ = true;
+}
+
+TokenId Growth::token(std::size_t position) const {
+  const std::size_t before = sequence_.size();
+  return position < before ? sequence_.tokens_[position] : more_[position - before];
+}
+
+std::int32_t Growth::page(std::size_t position) const { return pages_[position / kPage]; }
+
+std::int32_t Growth::slot(std::size_t position) const {
+  return page(position) * static_cast<std::int32_t>(kPage) +
+         static_cast<std::int32_t>(position % kPage);
+}
+
+GrownRows Growth::add_to(Batch& batch, std::size_t count) {
+  DSV32_CHECK(count >= 1 && count <= rows_left(), internal, "{} rows of {}", count, rows_left());
+  const std::size_t first = next_, before = sequence_.size();
+  if (!std::exchange(begun_, true))
+    batch.page_copies.insert(batch.page_copies.end(), copies_.begin(), copies_.end());
+  const auto seq = static_cast<std::int32_t>(batch.add_sequence(pages_));
+  GrownRows rows{.first = batch.main.size(), .count = count};
+  rows.again = first < before ? before - first : 0;
+  rows.position = first + rows.again;
+  for (std::size_t i = first; i < first + count; ++i)
+    batch.main.add(token(i), static_cast<std::int32_t>(i), slot(i), seq);
+  if (sequence_.model_->has_mtp()) add_mtp(batch, rows, seq, first);
+  next_ += count;
+  return rows;
+}
+
+// Row i of MTP takes the hidden state of position i and the token of i + 1.
+void Growth::add_mtp(Batch& batch, GrownRows& rows, std::int32_t seq, std::size_t first) const {
+  const bool kept = first > 0 && !(rows.again > 0);  // the hidden state in front of these rows
+  rows.mtp_first = batch.mtp.size();
+  rows.mtp_position = kept ? first - 1 : first;
+  batch.mtp_of_row.resize(rows.first, -1);
+  if (kept) {
+    batch.mtp_before.push_back(
+        {.row = static_cast<std::int32_t>(rows.mtp_first), .page = page(first - 1)});
+    batch.mtp.add(token(first), static_cast<std::int32_t>(first - 1), slot(first - 1), seq);
+  }
+  for (std::size_t i = first; i < first + rows.count; ++i) {
+    const auto row = static_cast<std::int32_t>(batch.mtp_of_row.size());
+    const bool last = i + 1 == first + rows.count;
+    if (last || (i + 1) % kPage == 0) batch.hidden_rows.push_back({.row = row, .page = page(i)});
+    batch.mtp_of_row.push_back(last ? -1 : static_cast<std::int32_t>(batch.mtp.size()));
+    if (!last) batch.mtp.add(token(i + 1), static_cast<std::int32_t>(i), slot(i), seq);
+  }
+  rows.mtp_count = batch.mtp.size() - rows.mtp_first;
+}
+
+void Growth::commit() noexcept {
+  sequence_.tokens_.insert(sequence_.tokens_.end(), more_.begin(), more_.end());
+  sequence_.pages_.swap(pages_);
+  sequence_.pool().set_written(fresh_);
+  sequence_.pool().release(given_up_);
+  sequence_.mtp_stale_ = false;
+  committed_ = true;
+}
+
+}  // namespace dsv32

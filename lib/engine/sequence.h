@@ -1,0 +1,89 @@
+// A list of tokens with the pages that hold their keys, and how it grows.
+#ifndef DSV32_LIB_ENGINE_SEQUENCE_H_
+#define DSV32_LIB_ENGINE_SEQUENCE_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "dsv32/types.h"
+
+#include "lib/model/loaded_model.h"
+
+namespace dsv32 {
+
+// Not thread-safe; other sequences of the model may do anything meanwhile.
+class Sequence {
+ public:
+  explicit Sequence(std::shared_ptr<LoadedModel> model) : model_(std::move(model)) {}
+  ~Sequence();
+  Sequence(const Sequence&) = delete;
+  Sequence& operator=(const Sequence&) = delete;
+
+  std::span<const TokenId> tokens() const { return tokens_; }
+  std::size_t size() const { return tokens_.size(); }
+  std::span<const std::int32_t> pages() const { return pages_; }
+
+  void truncate(std::size_t length) noexcept;  // to fewer tokens
+  void share(const Sequence& other);           // an empty one becomes a copy: no key is copied
+
+  // Rows that the next step must run once more before new ones: with MTP the last token's, if its
+  // final hidden state is no longer kept.
+  std::size_t rows_again() const { return mtp_stale_ && !tokens_.empty() ? 1 : 0; }
+
+ private:
+  friend class Growth;
+  PagePool& pool() const { return model_->pages(); }
+
+  std::shared_ptr<LoadedModel> model_;
+  std::vector<TokenId> tokens_;
+  std::vector<std::int32_t> pages_;
+  bool mtp_stale_ = false;
+};
+
+// Where a growth's rows stand in a batch.
+struct GrownRows {
+  std::size_t first = 0, count = 0;  // of the batch's main rows
+  std::size_t again = 0;             // of these, how many in front are no new tokens
+  std::size_t position = 0;          // of the first new one
+  std::size_t mtp_first = 0, mtp_count = 0;
+  std::size_t mtp_position = 0;
+};
+
+// Tokens on their way into a sequence, over one or more steps: theirs when all have run, or the
+// sequence is as it was.
+class Growth {
+ public:
+  // `more` must live as long, apart from the sequence's own tokens. Takes its pages, or throws
+  // capacity.
+  Growth(Sequence& sequence, std::span<const TokenId> more);
+  ~Growth();
+  Growth(const Growth&) = delete;
+  Growth& operator=(const Growth&) = delete;
+
+  std::size_t rows_left() const { return end_ - next_; }
+  // Adds the next `count` rows as one sequence of `batch`; the step must run before the next ones.
+  GrownRows add_to(Batch& batch, std::size_t count);
+  void commit() noexcept;  // when no row is left
+
+ private:
+  TokenId token(std::size_t position) const;
+  std::int32_t slot(std::size_t position) const;
+  std::int32_t page(std::size_t position) const;
+  void add_mtp(Batch& batch, GrownRows& rows, std::int32_t seq, std::size_t first) const;
+
+  Sequence& sequence_;
+  std::span<const TokenId> more_;
+  std::vector<std::int32_t> pages_;     // as the sequence will have them
+  std::vector<std::int32_t> fresh_;     // of these, the ones it has not now
+  std::vector<std::int32_t> given_up_;  // pages that copies replace
+  std::vector<PageCopy> copies_;
+  std::size_t next_, end_;  // positions
+  bool begun_ = false, committed_ = false;
+};
+
+}  // namespace dsv32
+
+#endif  // DSV32_LIB_ENGINE_SEQUENCE_H_

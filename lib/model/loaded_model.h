@@ -1,0 +1,77 @@
+// What a Model handle points to: all shared state, and the one door to compute.
+#ifndef DSV32_LIB_MODEL_LOADED_MODEL_H_
+#define DSV32_LIB_MODEL_LOADED_MODEL_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <stop_token>
+#include <string>
+#include <string_view>
+
+#include "dsv32/model.h"
+
+#include "lib/backend/backend.h"
+#include "lib/model/forward.h"
+#include "lib/model/page_pool.h"
+#include "lib/model/turn.h"
+#include "lib/weights/checkpoint_impl.h"
+
+namespace dsv32 {
+
+class LoadedModel {
+ public:
+  LoadedModel(const std::filesystem::path& dir, const LoadOptions& options);
+
+  bool is_own_process() const noexcept;  // not a forked child
+  void check_process() const;            // throws state in one
+
+  // Runs a step when it is its turn: nothing else computes. Throws cancelled while it waits or
+  // between layers, state in a forked child or as Turns::wait, and, once the device has failed,
+  // that error for ever.
+  void step(const Batch& batch, StepResult& result, const std::stop_token& cancel);
+
+  std::size_t kv_cache_bytes() const { return forward_->kv_cache_bytes(); }
+  std::size_t activation_bytes() const {
+    return forward_->activation_bytes() + backend_->scratch_bytes();
+  }
+  std::string_view kernel_set() const { return backend_->kernel_set(); }
+  bool has_mtp() const { return forward_->has_mtp(); }
+  PagePool& pages() const { return *pages_; }  // has a lock of its own
+
+  // Constant after construction.
+  LoadOptions options;
+  CheckpointFiles files;
+  const ModelConfig& config;
+  ForwardOptions forward_options;
+  std::size_t weight_bytes = 0;
+  std::optional<Tokenizer> tokenizer;
+  SamplingParams sampling;
+  std::int32_t owner_process;
+
+ private:
+  void progress(double fraction) const;
+  void log(LogLevel level, const std::string& message) const noexcept;
+  void check_wishes() const;
+  void check_memory();
+  void load_forward();
+  void touch_weights() const;
+  void check_tokenizer() const;
+
+  std::unique_ptr<PagePool> pages_;
+  Turns turns_;
+  // By turns.
+  std::unique_ptr<Backend> backend_;
+  std::unique_ptr<Forward> forward_;
+  std::optional<Error> broken_;
+};
+
+class Model::Impl : public LoadedModel {
+ public:
+  static constexpr std::string_view kOwner = "Model";
+  using LoadedModel::LoadedModel;
+};
+
+}  // namespace dsv32
+
+#endif  // DSV32_LIB_MODEL_LOADED_MODEL_H_

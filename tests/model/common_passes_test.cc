@@ -1,0 +1,219 @@
+// The state law with many sequences in one pass: whatever runs beside a sequence, and however its
+// tokens are cut, its logits, MTP's, the keys and the experts chosen have the bits of that sequence
+// alone.
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <deque>
+#include <memory>
+#include <random>
+
+#include "tests/model/sessions.h"
+#include "tests/support/catch.h"
+
+namespace dsv32::test {
+namespace {
+
+constexpr std::size_t kTexts = 3, kLength = 140;  // well beyond index_topk, and over two pages
+constexpr int kSteps = 20;                        // of a schedule
+
+// Another one each time; DSV32_TEST_SEED repeats one.
+std::uint64_t new_seed() {
+  if (const char* given = std::getenv("DSV32_TEST_SEED")) return std::strtoull(given, nullptr, 10);
+  std::random_device device;
+  return std::uint64_t{device()} << 32 | device();
+}
+
+// What a session shows of a row.
+struct Row {
+  Bits logits, mtp_logits;  // the latter of the MTP row one position before; empty in front
+  std::vector<std::int32_t> selection, experts;
+};
+
+// Cuts a trace into rows by position and hands them over.
+template <class Take>
+void for_each_row(const Trace& trace, const ModelConfig& c, Take&& take) {
+  const auto vocab = static_cast<std::size_t>(c.vocab_size);
+  const auto n = static_cast<std::size_t>(trace.num_tokens);
+  const auto first = static_cast<std::size_t>(trace.first_position);
+  const auto cut = [&](std::span<const std::int32_t> all, int columns, std::size_t row) {
+    std::vector<std::int32_t> out;
+    const auto width = static_cast<std::size_t>(columns);
+    for (std::size_t at = row * width; at < all.size(); at += n * width)
+      out.insert(out.end(), all.begin() + static_cast<std::ptrdiff_t>(at),
+                 all.begin() + static_cast<std::ptrdiff_t>(at + width));
+    return out;
+  };
+  for (std::size_t row = 0; row < n; ++row) {
+    Row out;
+    out.logits = copy(trace.logits.subspan(row * vocab, vocab));
+    out.selection = cut(trace.selection, c.index_topk, row);
+    out.experts = cut(trace.experts, c.num_experts_per_tok, row);
+    const std::size_t mtp = first + row - 1 - static_cast<std::size_t>(trace.mtp_first_position);
+    if (first + row > 0 && !trace.mtp_logits.empty())
+      out.mtp_logits = copy(trace.mtp_logits.subspan(mtp * vocab, vocab));
+    take(first + row, out);
+  }
+}
+
+struct Text {
+  Tokens tokens;
+  std::vector<Row> rows;  // of the text alone, one token at a time
+};
+
+class Schedules {
+ public:
+  Schedules(const std::string& name, const std::string& kernels, bool mtp, std::uint64_t seed)
+      : random_{seed}, mtp_(mtp) {
+    const Model plain = load(name, kernels, 1, 64);
+    for (std::size_t i = 0; i < kTexts; ++i) texts_.push_back(alone(plain));
+    for (const auto& [threads, batch] : {std::pair{2, 64}, {1, 7}, {3, 512}})
+      models_.push_back(load(name, kernels, threads, batch));
+  }
+
+  void run() {
+    model_ = &models_[random_.below(models_.size())];
+    sessions_.clear();
+    for (int i = 0; i < 4; ++i) add();
+    for (int step = 0; step < kSteps; ++step) {
+      if (random_.below(3) == 0) change();
+      append();
+    }
+    sessions_.clear();
+    whole_ = whole_ && model_->free_cache_tokens() == kCache;
+  }
+
+  std::size_t compared() const { return compared_; }
+  std::size_t wrong() const { return wrong_; }
+  bool whole() const { return whole_; }               // every page came back
+  std::size_t together() const { return together_; }  // most sequences that a pass held
+
+ private:
+  static constexpr std::size_t kCache = 8192;
+
+  struct Held {
+    Held(Session s, std::size_t t) : session(std::move(s)), text(t) {}
+    Session session;
+    std::size_t text;
+  };
+
+  Model load(const std::string& name, const std::string& kernels, int threads, int batch) const {
+    LoadOptions options;
+    options.kv_cache_tokens = kCache;
+    options.max_batch_tokens = batch;
+    options.mtp = mtp_;
+    options.backend.num_threads = threads;
+    options.backend.kernel_set = kernels;
+    return Model::load(golden(name), options);
+  }
+  TraceOptions everything() const {
+    return {.logits = true, .selection = true, .experts = true, .mtp_logits = mtp_};
+  }
+
+  Text alone(const Model& model) {
+    Text text{.tokens = random_tokens(random_, model, kLength), .rows = {}};
+    Session session(model);
+    session.observe(everything(), [&](const Trace& trace) {
+      for_each_row(trace, model.config(), [&](std::size_t, Row& row) { text.rows.push_back(row); });
+    });
+    for (const TokenId token : text.tokens) session.append(token);
+    return text;
+  }
+
+  void add() {
+    Held& held =
+        *sessions_.emplace_back(std::make_unique<Held>(Session(*model_), random_.below(kTexts)));
+    if (random_.below(3) == 0) watch(held);
+  }
+  // Each row that it shows is compared.
+  void watch(Held& held) {
+    held.session.observe(everything(), [this, &held](const Trace& trace) {
+      together_ = std::max(together_, static_cast<std::size_t>(trace.num_sequences));
+      for_each_row(trace, model_->config(), [&](std::size_t position, const Row& got) {
+        const Row& want = texts_[held.text].rows[position];
+        compare(equal(want.logits, got.logits) && equal(want.mtp_logits, got.mtp_logits) &&
+                want.selection == got.selection && want.experts == got.experts);
+      });
+    });
+  }
+  void compare(bool right) {
+    ++compared_;
+    wrong_ += right ? 0 : 1;
+  }
+
+  // A session more, a fork, a truncation, or one less.
+  void change() {
+    const std::size_t which = random_.below(sessions_.size());
+    Held& held = *sessions_[which];
+    switch (random_.below(4)) {
+      case 0:
+        if (sessions_.size() < 20) add();
+        break;
+      case 1:
+      case 2:
+        if (sessions_.size() < 20)
+          sessions_.push_back(std::make_unique<Held>(held.session.fork(), held.text));
+        break;
+      default:
+        held.session.truncate(random_.below(held.session.tokens().size() + 1));
+    }
+  }
+
+  // Tokens of 1 to 16 sessions: single ones, or pieces of a prompt.
+  void append() {
+    std::vector<std::size_t> order(sessions_.size());
+    for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
+    for (std::size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[random_.below(i)]);
+    const std::size_t most = 1 + random_.below(16);
+    std::vector<SessionTokens> list;
+    std::vector<Held*> held;
+    for (const std::size_t i : order) {
+      Held& one = *sessions_[i];
+      const Tokens& text = texts_[one.text].tokens;
+      const std::size_t length = one.session.tokens().size(), left = text.size() - length;
+      if (left == 0 || list.size() == most) continue;
+      const std::size_t n =
+          random_.below(2) == 0 ? 1 : 1 + random_.below(std::min<std::size_t>(left, 50));
+      list.push_back({.session = &one.session, .tokens = std::span(text).subspan(length, n)});
+      held.push_back(&one);
+    }
+    append_together(list);
+    for (Held* one : held) {
+      const std::size_t length = one->session.tokens().size();
+      compare(equal(texts_[one->text].rows[length - 1].logits, one->session.logits()));
+    }
+  }
+
+  conformance::Random random_;
+  bool mtp_;
+  std::vector<Text> texts_;
+  std::vector<Model> models_;
+  const Model* model_ = nullptr;
+  std::vector<std::unique_ptr<Held>> sessions_;
+  std::size_t compared_ = 0, wrong_ = 0, together_ = 0;
+  bool whole_ = true;
+};
+
+void check_law(const std::string& name, bool mtp) {
+  const std::uint64_t seed = new_seed();
+  std::printf("DSV32_TEST_SEED=%llu repeats these schedules\n",
+              static_cast<unsigned long long>(seed));
+  for (const std::string& kernels : kernel_sets()) {
+    INFO(kernels << ", seed " << seed);
+    Schedules schedules(name, kernels, mtp, seed);
+    const int count = kernels == "reference" ? 2 : 30;  // the oracle is slow
+    for (int i = 0; i < count; ++i) schedules.run();
+    CHECK(schedules.compared() > 100);
+    CHECK(schedules.together() > 4);
+    CHECK(schedules.wrong() == 0);
+    CHECK(schedules.whole());
+  }
+}
+
+TEST_CASE("the state law holds in common passes: FP8") { check_law("fp8", false); }
+TEST_CASE("the state law holds in common passes: FP8 with MTP") { check_law("fp8", true); }
+TEST_CASE("the state law holds in common passes: BF16") { check_law("bf16", false); }
+TEST_CASE("the state law holds in common passes: no indexer") { check_law("v3-dense", false); }
+
+}  // namespace
+}  // namespace dsv32::test
