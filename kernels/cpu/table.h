@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "kernels/params.h"
+#include "kernels/cpu/params.h"
 
 namespace dsv32::kernels {
 

@@ -15,6 +15,7 @@ namespace dsv32 {
 namespace {
 
 constexpr std::size_t kAlignment = 64;
+constexpr std::size_t kLargeBytes = std::size_t{8} << 20;
 constexpr int kChunksPerWorker = 4;  // items a worker, so that a slow one holds nobody up
 
 std::int64_t round_up(std::int64_t count) { return (count + 15) / 16 * 16; }
@@ -120,10 +121,18 @@ CpuBackend::CpuBackend(const BackendOptions& options)
       info_(cpu_info()),
       pool_(options) {}
 
+// What is large comes from the system and goes back to it. No promise of memory is asked for
+// (whether all of it is there was the plan's question): allow_paging may want more than there is.
 std::shared_ptr<void> CpuBackend::allocate(std::size_t bytes) {
+  if (bytes >= kLargeBytes) {
+    void* pages = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    DSV32_CHECK(pages != MAP_FAILED, out_of_memory, "could not map {} bytes", bytes);
+    ask_for_large_pages(pages, bytes);
+    return {pages, [bytes](void* p) { munmap(p, bytes); }};
+  }
   void* memory = ::operator new (bytes, std::align_val_t{kAlignment}, std::nothrow);
   DSV32_CHECK(memory != nullptr, out_of_memory, "could not allocate {} bytes", bytes);
-  ask_for_large_pages(memory, bytes);
   return {memory, [](void* p) { ::operator delete (p, std::align_val_t{kAlignment}); }};
 }
 
@@ -336,6 +345,8 @@ namespace {
 std::vector<BackendInfo> cpu_devices() { return {cpu_info()}; }
 
 std::unique_ptr<Backend> open_cpu(const BackendOptions& options) {
+  DSV32_CHECK(options.device_index == 0, invalid_argument, "device_index is {}, there is one CPU",
+              options.device_index);
   return std::make_unique<CpuBackend>(options);
 }
 

@@ -87,7 +87,7 @@ SamplingParams read_sampling(const Folder& folder) {
 
 LoadedModel::LoadedModel(const std::filesystem::path& dir, const LoadOptions& load)
     : options(with_watched_executor(load)),
-      files(dir, load.access),
+      files(dir, load.access, options.backend),
       config(files.config),
       forward_options(dsv32::forward_options(config, plan_options(load))),
       owner_process(getpid()),
@@ -125,7 +125,8 @@ void LoadedModel::load_forward() {
   backend_ = backend_kind(options.backend.device).open(options.backend);
   ModelWeights weights = read_weights(
       config, files.shards,
-      {.mtp = options.mtp, .allow_unused = options.allow_unused_tensors, .verify = options.verify});
+      {.mtp = options.mtp, .allow_unused = options.allow_unused_tensors, .verify = options.verify},
+      [&](const std::string& message) { log(LogLevel::warning, message); });
   progress(kScalesRead);
   std::size_t done = 0;
   double told = kScalesRead;

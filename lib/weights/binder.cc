@@ -109,15 +109,21 @@ std::vector<Problem> Binder::problems() const {
     all.push_back({ErrorCode::mismatch,
                    formatted("and {} more of the kind", problem_count_ - problems_.size())});
   }
-  std::vector<std::string> unused;
-  for (std::size_t i = 0; i < used_.size(); ++i) {
-    if (!used_[i]) unused.push_back(shards_.tensors[i].name);
-  }
-  if (!unused.empty() && !options_.allow_unused) {
-    all.push_back({ErrorCode::mismatch, formatted("{} tensors are not of this model:{}",
-                                                  unused.size(), list_names(unused))});
+  if (!options_.allow_unused) {
+    if (std::string text = unused(); !text.empty()) {
+      all.push_back({ErrorCode::mismatch, std::move(text)});
+    }
   }
   return all;
+}
+
+std::string Binder::unused() const {
+  std::vector<std::string> names;
+  for (std::size_t i = 0; i < used_.size(); ++i) {
+    if (!used_[i]) names.push_back(shards_.tensors[i].name);
+  }
+  if (names.empty()) return {};
+  return formatted("{} tensors are not of this model:{}", names.size(), list_names(names));
 }
 
 void Binder::problem(ErrorCode code, std::string message) {

@@ -26,6 +26,7 @@ class Binder {
 
   void walk();
   std::vector<Problem> problems() const;
+  std::string unused() const;  // which tensors are not of this model; empty: all are
   ModelWeights weights;
 
  private:

@@ -47,15 +47,17 @@ void add_blocks(Hash& hash, std::span<const std::byte> data) {
 
 }  // namespace
 
-CheckpointFiles::CheckpointFiles(const std::filesystem::path& dir, FileAccess access)
+CheckpointFiles::CheckpointFiles(const std::filesystem::path& dir, FileAccess access,
+                                 const BackendOptions& threads)
     : folder(dir),
       config(ModelConfig::from_json(read_text(folder, "config.json", kMaxConfigBytes))),
-      shards(open_shards(folder, access)) {}
+      shards(open_shards(folder, access, threads)) {}
 
 Checkpoint::Checkpoint(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
 
-Checkpoint Checkpoint::open(const std::filesystem::path& dir) {
-  return Checkpoint(std::make_shared<const Impl>(dir, FileAccess::mmap));
+Checkpoint Checkpoint::open(const std::filesystem::path& dir, int num_threads) {
+  const BackendOptions threads{.num_threads = num_threads};
+  return Checkpoint(std::make_shared<const Impl>(dir, FileAccess::mmap, threads));
 }
 
 const ModelConfig& Checkpoint::config() const& { return held(impl_).config; }

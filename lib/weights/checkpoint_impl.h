@@ -13,7 +13,8 @@ namespace dsv32 {
 
 // A folder's config and tensors.
 struct CheckpointFiles {
-  CheckpointFiles(const std::filesystem::path& dir, FileAccess access);
+  CheckpointFiles(const std::filesystem::path& dir, FileAccess access,
+                  const BackendOptions& threads);
 
   Folder folder;
   ModelConfig config;

@@ -137,12 +137,18 @@ void check_names(const std::vector<TensorInfo>& tensors) {
               quote(twice->file.filename().string()), quote((twice + 1)->file.filename().string()));
 }
 
-Shards open_files(const Folder& folder, const std::vector<std::string>& names, FileAccess access) {
+// As many of those threads as there are files; one file starts none.
+BackendOptions header_threads(const BackendOptions& asked, std::size_t files) {
+  if (asked.executor) return {.executor = asked.executor};
+  return {.num_threads = std::min({pool_size(asked), static_cast<int>(files), kMaxThreads})};
+}
+
+Shards open_files(const Folder& folder, const std::vector<std::string>& names, FileAccess access,
+                  const BackendOptions& threads) {
   Shards shards;
   for (const std::string& name : names) shards.files.emplace_back(folder, name, access);
   std::vector<std::vector<TensorInfo>> lists(names.size());
-  const int threads = std::min({usable_cores(), static_cast<int>(names.size()), kMaxThreads});
-  ThreadPool pool({.num_threads = std::max(threads, 1)});
+  ThreadPool pool(header_threads(threads, std::max<std::size_t>(names.size(), 1)));
   pool.parallel_for(static_cast<int>(names.size()), [&](int item, int) {
     const auto i = static_cast<std::size_t>(item);
     lists[i] = parse_safetensors(shards.files[i].bytes(), quote(names[i]));
@@ -163,19 +169,19 @@ const TensorInfo* Shards::find(std::string_view name) const {
   return it != tensors.end() && it->name == name ? &*it : nullptr;
 }
 
-Shards open_shards(const Folder& folder, FileAccess access) {
+Shards open_shards(const Folder& folder, FileAccess access, const BackendOptions& threads) {
   std::optional<WeightMap> index;
   if (folder.has(kIndex)) index = read_index(folder);
-  Shards shards = open_files(folder, shard_names(folder, index), access);
+  Shards shards = open_files(folder, shard_names(folder, index), access, threads);
   if (index) check_index(*index, shards);
   return shards;
 }
 
 Shards open_shards(const std::filesystem::path& path, FileAccess access) {
   std::error_code error;
-  if (std::filesystem::is_directory(path, error)) return open_shards(Folder(path), access);
+  if (std::filesystem::is_directory(path, error)) return open_shards(Folder(path), access, {});
   const std::filesystem::path parent = path.has_parent_path() ? path.parent_path() : ".";
-  return open_files(Folder(parent), {path.filename().string()}, access);
+  return open_files(Folder(parent), {path.filename().string()}, access, {});
 }
 
 }  // namespace dsv32

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "dsv32/backend.h"
 #include "dsv32/checkpoint.h"
 
 #include "lib/base/file.h"
@@ -22,8 +23,8 @@ struct Shards {
 // The files that model.safetensors.index.json names; without an index model.safetensors, or else
 // every *.safetensors of the folder. The index may be incomplete: what its files hold counts. It
 // may not contradict them (mismatch), nor name a path. One mapping a file; headers are read on
-// several threads.
-Shards open_shards(const Folder& folder, FileAccess access);
+// `threads`: its number, or its Executor.
+Shards open_shards(const Folder& folder, FileAccess access, const BackendOptions& threads);
 
 // One file, or a folder as above.
 Shards open_shards(const std::filesystem::path& path, FileAccess access);

@@ -90,13 +90,15 @@ void bind_gains(ModelWeights& weights, Backend& backend) {
 }  // namespace
 
 ModelWeights read_weights(const ModelConfig& config, const Shards& shards,
-                          const BindOptions& options) {
+                          const BindOptions& options,
+                          FunctionRef<void(const std::string& message)> warn) {
   BindOptions at_least_scales = options;
   if (options.verify == Verify::headers) at_least_scales.verify = Verify::scales;
   Binder binder(config, shards, at_least_scales);
   binder.walk();
   const std::vector<Problem> problems = binder.problems();
   if (!problems.empty()) throw Error(problems.front().code, problems.front().message);
+  if (const std::string unused = binder.unused(); !unused.empty()) warn(unused);
   return std::move(binder.weights);
 }
 

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "dsv32/checkpoint.h"
@@ -95,9 +96,11 @@ struct BindOptions {
 // Checks that the files hold every tensor that `config` calls for, of the right shape and type, and
 // no other; the weights are views of the files then. Throws mismatch with the first ten names and
 // the count. FP8 scales are read to choose each Linear's format (fp8_pow2 only if all are 0 or
-// powers of two within 2^-100..2^100 and the config says ue8m0), whatever `verify` says.
+// powers of two within 2^-100..2^100 and the config says ue8m0), whatever `verify` says. What is
+// allowed but worth a word goes to `warn`.
 ModelWeights read_weights(const ModelConfig& config, const Shards& shards,
-                          const BindOptions& options);
+                          const BindOptions& options,
+                          FunctionRef<void(const std::string& message)> warn);
 
 // Bits 1 << WeightFormat of the formats in use.
 std::uint32_t weight_formats(const ModelWeights& weights);
