@@ -11,6 +11,7 @@
 #include "lib/base/file.h"
 #include "lib/weights/safetensors.h"
 #include "tests/conformance/conformance.h"
+#include "tests/support/kernel_sets.h"
 
 namespace dsv32::conformance {
 namespace {
@@ -270,7 +271,8 @@ int run_model(const Args& args) {
   Args dirs = args;
   std::vector<std::string> kernel_sets = {""};  // the best
   if (dirs.size() >= 2 && dirs[0] == "--kernels") {
-    kernel_sets = dirs[1] == "all" ? available_backends().front().kernel_sets : Args{dirs[1]};
+    kernel_sets = dirs[1] == "all" ? test::only_tested(available_backends().front().kernel_sets)
+                                   : Args{dirs[1]};
     dirs.erase(dirs.begin(), dirs.begin() + 2);
   }
   if (dirs.empty()) throw UsageError("usage: model [--kernels NAME|all] DIR...");

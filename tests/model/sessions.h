@@ -10,6 +10,7 @@
 #include "dsv32/session.h"
 
 #include "tests/conformance/messages.h"
+#include "tests/support/kernel_sets.h"
 
 namespace dsv32::test {
 
@@ -58,7 +59,9 @@ inline std::vector<Bits> one_by_one(const Model& model, const Tokens& tokens) {
   return rows;
 }
 
-inline std::vector<std::string> kernel_sets() { return available_backends().front().kernel_sets; }
+inline std::vector<std::string> kernel_sets() {
+  return only_tested(available_backends().front().kernel_sets);
+}
 
 }  // namespace dsv32::test
 

@@ -9,6 +9,8 @@
 #include "dsv32/backend.h"
 
 #include "tests/support/catch.h"
+#include "tests/support/kernel_sets.h"
+#include "tests/support/sanitized.h"
 
 namespace dsv32::test {
 namespace {
@@ -104,6 +106,15 @@ TEST_CASE("what runs here is listed, best first") {
     if ((table->needs & ~kernels::cpu_features()) == 0) names.emplace_back(table->name);
   }
   CHECK(available_backends().front().kernel_sets == names);
+}
+
+TEST_CASE("tests go through all kernel sets, or through those that the build names") {
+  const std::vector<std::string> all = {"avx512", "avx2", "generic", "reference"};
+  CHECK(only_tested(all, "") == all);
+  CHECK(only_tested(all, "generic avx2") == std::vector<std::string>{"avx2", "generic"});
+  CHECK(only_tested(all, "avx") == std::vector<std::string>{});  // a name, not its beginning
+  if (!kSanitized) CHECK(tested_kernel_sets().empty());
+  CHECK(is_tested("generic"));
 }
 
 }  // namespace
