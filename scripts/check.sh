@@ -1,11 +1,15 @@
 #!/usr/bin/env bash
 # Sets this machine up, builds everything, runs all tests; the last line is "N passed, N failed".
-#   --full    all mutants instead of ten, the thread sanitizer, and all tests built by clang
+#   --full    also: all mutants instead of ten, every kernel set under the sanitizers, 163,840
+#             positions, all tests built by clang, the kernels for 64-bit ARM
 #   --quick   build and tests only
-# Slow checks (tidy, fuzz, mutants) are not repeated while their inputs are unchanged; they say so.
+# Without an option it takes at most 30 minutes on two quiet cores with nothing built. Slow checks
+# are not repeated while what they depend on is unchanged (lib/stamp.sh); they say so.
 set -euo pipefail
 . "$(dirname "$0")/lib/setup.sh"
+. scripts/lib/stamp.sh
 mode=${1:-normal}
+case $mode in normal | --full | --quick) ;; *) die 2 "usage: check.sh [--full | --quick]" ;; esac
 passed=0 failed=0 skipped=0
 
 # Adds one check's outcome to the sum and goes on: a failure must not hide the next one.
@@ -25,12 +29,11 @@ check_tests() {
   if [ $rc -ne 0 ] && [ "$bad" -eq 0 ]; then failed=$((failed + 1)); fi
 }
 
-# once CHECK NAME PATHS -- COMMAND...: CHECK's outcome is fresh while no file under PATHS has changed.
+# once CHECK NAME PATH... [--with TOOL...] -- COMMAND...: CHECK's outcome is fresh while its stamp is.
 once() {
-  local how=$1 name=$2 paths=() stamp key; shift 2
-  while [ "$1" != -- ]; do paths+=("$1"); shift; done; shift
-  stamp=build/stamps/${name// /_}
-  key=$( (find "${paths[@]}" -type f -print0 | sort -z | xargs -0 sha256sum; printf '%s\n' "$@") | sha256sum)
+  local how=$1 name=$2 stamp=build/stamps/${2// /_} key; shift 2
+  key=$(stamp_key "$@")
+  while [ "$1" != -- ]; do shift; done; shift
   mkdir -p build/stamps
   if [ "$(cat "$stamp" 2>/dev/null)" = "$key" ]; then
     say "== $name ... unchanged since it passed"
@@ -45,54 +48,76 @@ once() {
 tool() { command -v "$1" || command -v "$1-14" || true; }
 skip() { say "== $1 ... skipped: $2"; skipped=$((skipped + 1)); }
 
+# The end of all: where the time went. Seconds of CPU stand beside for machines that others use.
+slowest() {
+  local wall cpu name text=
+  while read -r wall cpu name; do
+    text+="${text:+, }$name $wall s (CPU $(printf '%.0f' "$cpu") s)"
+  done < <(printf '%s\n' "${step_times[@]}" | sort -rn | head -6)
+  say "$SECONDS s in all; slowest: $text"
+}
+
+# sanitizer NAME ALL_KERNELS: a build with instruments, and the tests that have something to fear.
+sanitizer() {
+  local what=$1
+  [ "$2" = OFF ] || what="$1, all kernels"
+  check "configure ($1)" cmake --preset "$1" -DDSV32_TEST_ALL_KERNELS="$2"
+  check "build ($1)" cmake --build --preset "$1" -j "$jobs"
+  once check_tests "tests ($what)" "${code[@]}" -- ctest --preset "$1" -j "$jobs"
+}
+
+clang_tests() {
+  local clang=$1
+  if [ -z "$clang" ]; then skip "clang" "no clang++"; return; fi
+  check "configure (clang)" cmake --preset clang -DCMAKE_CXX_COMPILER="$clang"
+  check "build (clang)" cmake --build --preset clang -j "$jobs"
+  check_tests "tests (clang)" ctest --preset clang -j "$jobs"
+}
+
+arm() {
+  if scripts/aarch64.sh --probe >build/logs/aarch64_probe.log 2>&1; then
+    once check "aarch64" include lib kernels tests/kernels tests/support scripts/aarch64.sh \
+      --with aarch64-linux-gnu-g++ -- scripts/aarch64.sh
+  else
+    skip "aarch64" "no cross compiler, or no qemu-aarch64-static"
+  fi
+}
+
 setup full
+code=(include lib kernels examples tests)
+format=$(tool clang-format) tidy=$(tool clang-tidy) clang=$(tool clang++)
+kernels=OFF mutants=(--draw 10)
+[ "$mode" != --full ] || kernels=ON mutants=(--all)
 check "configure (dev)" cmake --preset dev
 check "build (dev)" cmake --build --preset dev -j "$jobs"
 check_tests "tests (dev)" ctest --preset dev -j "$jobs"
 if [ "$mode" != --quick ]; then
-  code=(include lib kernels examples tests)
-  check "configure (asan)" cmake --preset asan
-  check "build (asan)" cmake --build --preset asan -j "$jobs"
-  once check_tests "tests (asan)" "${code[@]}" CMakePresets.json -- ctest --preset asan -j "$jobs"
-  once check "163,840 positions" include lib kernels tests/model -- build/dev/tests/model_tests "[long]"
+  sanitizer asan $kernels
+  sanitizer tsan $kernels
 
   # That every benchmark runs, not that it is fast.
   check "benchmarks" scripts/bench.sh --smoke
 
-  format=$(tool clang-format) tidy=$(tool clang-tidy)
   if [ -n "$format" ]; then check "format" scripts/lib/format.sh "$format"; else skip "format" "no clang-format"; fi
   if [ -n "$tidy" ]; then
-    once check "tidy" include lib kernels .clang-tidy -- scripts/lib/tidy.sh "$tidy" "$jobs"
+    once check "tidy" include lib kernels .clang-tidy scripts/lib/tidy.sh --with "$tidy" -- \
+      scripts/lib/tidy.sh "$tidy" "$jobs"
   else
     skip "tidy" "no clang-tidy"
   fi
-  if [ -n "$(tool clang++)" ]; then
-    once check "fuzz" "${code[@]}" -- scripts/fuzz.sh all 20
+  if [ -n "$clang" ]; then
+    once check "fuzz" "${code[@]}" scripts/fuzz.sh --with "$clang" -- scripts/fuzz.sh all 20
   else
     skip "fuzz" "no clang++"
   fi
-  if scripts/aarch64.sh --probe >build/logs/aarch64_probe.log 2>&1; then
-    once check "aarch64" include lib kernels tests/kernels tests/support cmake scripts/aarch64.sh -- scripts/aarch64.sh
-  else
-    skip "aarch64" "no cross compiler, or no qemu-aarch64-static"
-  fi
-  if [ "$mode" = --full ]; then
-    check "configure (tsan)" cmake --preset tsan
-    check "build (tsan)" cmake --build --preset tsan -j "$jobs"
-    check_tests "tests (tsan)" ctest --preset tsan -j "$jobs"
-    clang=$(tool clang++)
-    if [ -n "$clang" ]; then
-      check "configure (clang)" cmake --preset clang -DCMAKE_CXX_COMPILER="$clang"
-      check "build (clang)" cmake --build --preset clang -j "$jobs"
-      check_tests "tests (clang)" ctest --preset clang -j "$jobs"
-    else
-      skip "clang" "no clang++"
-    fi
-    once check "mutants" "${code[@]}" scripts -- scripts/mutants.sh --all
-  else
-    once check "mutants" "${code[@]}" scripts -- scripts/mutants.sh --draw 10
-  fi
+  once check "mutants" "${code[@]}" scripts -- scripts/mutants.sh "${mutants[@]}"
+fi
+if [ "$mode" = --full ]; then
+  once check "163,840 positions" "${code[@]}" -- build/dev/tests/model_tests "[long]"
+  clang_tests "$clang"
+  arm
 fi
 [ "$skipped" -eq 0 ] || say "$skipped skipped (reasons above and in build/logs)"
+slowest
 say "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

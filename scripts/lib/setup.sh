@@ -13,15 +13,18 @@ say() { printf '%s\n' "$*"; }
 die() { code=$1; shift; printf 'error: %s\n' "$*" >&2; exit "$code"; }
 
 # step NAME COMMAND...: prints the step and its seconds; its output goes to build/logs/NAME.log, and
-# the end of it is shown when it fails.
+# the end of it is shown when it fails. step_times holds "SECONDS CPU_SECONDS NAME" of every step.
+step_times=()
 step() {
-  local name=$1 start=$SECONDS log=$root/build/logs/${1// /_}.log; shift
+  local name=$1 log=$root/build/logs/${1// /_}.log rc=0 wall cpu TIMEFORMAT='%0R %1U %1S'; shift
   printf '== %s ... ' "$name"
-  if "$@" >"$log" 2>&1 </dev/null; then
-    printf '%d s\n' $((SECONDS - start))
+  { time "$@" >"$log" 2>&1 </dev/null; } 2>"${log%.log}.time" || rc=$?
+  read -r wall cpu < <(awk '{print $1, $2 + $3}' "${log%.log}.time")
+  step_times+=("$wall $cpu $name")
+  if [ $rc -eq 0 ]; then
+    printf '%d s\n' "$wall"
   else
-    local rc=$?
-    printf 'failed after %d s (%s)\n' $((SECONDS - start)) "${log#"$root"/}"
+    printf 'failed after %d s (%s)\n' "$wall" "${log#"$root"/}"
     tail -n 40 "$log"
     return $rc
   fi

@@ -56,7 +56,7 @@ class OneLayer {
   TempFolder folder_;
 };
 
-// Minutes long, so that it runs by name only: scripts/check.sh does.
+// Minutes long, so that it runs by name only: scripts/check.sh --full does.
 TEST_CASE("163840 positions are filled, read and refused behind the last", "[.long]") {
   const OneLayer checkpoint;
   LoadOptions options;
