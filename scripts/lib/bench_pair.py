@@ -22,6 +22,12 @@ STARTUP = 5      # seconds until the first row begins
 TIME = re.compile(r"([\d.]+) ms, limit")
 
 
+def fail(text):
+    """Ends with 2: 1 means that a row is slower."""
+    print(f"error: {text}", file=sys.stderr)
+    raise SystemExit(2)
+
+
 def interval(values, level=LEVEL):
     """Bounds of the median that hold for any distribution: those order statistics, as far inside as the binomial law
     allows. Too few values have none."""
@@ -108,8 +114,9 @@ def run(program, rows, seconds):
     """The rows of one run, by name."""
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "run.json"
-        subprocess.run([program, "--seconds", str(seconds), "--json", path, *rows], check=True,
-                       stdout=subprocess.DEVNULL)
+        done = subprocess.run([program, "--seconds", str(seconds), "--json", path, *rows], stdout=subprocess.DEVNULL)
+        if done.returncode != 0:
+            fail(f"{program} ended with {done.returncode}")
         return {row["name"]: row for row in json.loads(path.read_text(encoding="utf-8"))["rows"]}
 
 
@@ -117,7 +124,7 @@ def choose(names, wanted):
     """Of `names`, those that begin as one of `wanted` does; all of `wanted` must begin one."""
     for begin in wanted:
         if not any(name.startswith(begin) for name in names):
-            raise SystemExit(f"no row begins with {begin}")
+            fail(f"no row begins with {begin}")
     return [name for name in names if name.startswith(tuple(wanted))]
 
 
@@ -147,7 +154,7 @@ def too_long(program, names, exempt, arguments):
             done = finished(process, todo, arguments.longest)
         if done < len(todo):
             if process.returncode != -signal.SIGKILL:
-                raise SystemExit(f"{program} failed at {todo[done]}")
+                fail(f"{program} failed at {todo[done]}")
             out.append(todo[done])
         todo = todo[done + 1:]
     return out

@@ -77,8 +77,9 @@ class PairsTest(unittest.TestCase):
 class RowsTest(unittest.TestCase):
     def test_beginnings_choose(self):
         self.assertEqual(bench_pair.choose(["a_b1", "a_b16", "c"], ["a_b1"]), ["a_b1", "a_b16"])
-        with self.assertRaises(SystemExit):
+        with self.assertRaises(SystemExit) as ended, mock.patch("sys.stderr"):
             bench_pair.choose(["a_b1"], ["a", "b"])
+        self.assertEqual(ended.exception.code, 2)
 
     def test_long_rows_are_found_unless_named(self):
         with tempfile.TemporaryDirectory() as folder, mock.patch.object(bench_pair, "STARTUP", 0):
