@@ -42,6 +42,11 @@ std::size_t meminfo_bytes(std::string_view key) {
 
 Executor::~Executor() = default;
 
+bool Executor::run_one() {
+  has_run_one_.store(false, std::memory_order_relaxed);
+  return false;
+}
+
 std::size_t available_memory() { return std::min(meminfo_bytes("MemAvailable"), cgroup_memory()); }
 
 BackendInfo cpu_info() {

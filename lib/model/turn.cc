@@ -19,11 +19,6 @@ thread_local const Executor* part_runner = nullptr;
 
 }  // namespace
 
-bool Executor::run_one() {
-  has_run_one_.store(false, std::memory_order_relaxed);
-  return false;
-}
-
 WatchedExecutor::WatchedExecutor(std::shared_ptr<Executor> inner) : inner_(std::move(inner)) {}
 
 void WatchedExecutor::run(int count, const std::function<void(int)>& part) {

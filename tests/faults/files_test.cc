@@ -73,6 +73,17 @@ TEST_CASE("MM-05 a mapping that fails is out_of_memory, and a shard is one mappi
   CHECK(open_descriptors() == descriptors);
 }
 
+TEST_CASE("memory that the system does not give is out_of_memory, and none stays behind") {
+  const int descriptors = open_descriptors();
+  seams = {.error = ENOMEM, .fail_memory = true};
+  check_error(ErrorCode::out_of_memory, "could not map",
+              [&] { load(golden_model("fp8"), FileAccess::mmap); });
+  CHECK(seams.maps == 1);
+  CHECK(seams.unmaps == 1);
+  CHECK(open_descriptors() == descriptors);
+  seams = {};
+}
+
 TEST_CASE("MM-06 a read that fails is io, with file and offset") {
   const TempFolder folder;
   write_sharded(folder.path() / "m", golden_model("fp8"));

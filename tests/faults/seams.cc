@@ -111,7 +111,9 @@ int seam_openat(int, const char*, int, ...) asm("__wrap_openat");
 }
 
 void* seam_mmap(void* at, std::size_t size, int protection, int flags, int fd, off_t offset) {
-  if (seams.maps++ == seams.fail_map) {
+  if (fd < 0 && !seams.fail_memory)
+    return real_mmap(at, size, protection, flags, fd, offset);  // memory, no file
+  if (fd < 0 || seams.maps++ == seams.fail_map) {
     errno = seams.error;
     return MAP_FAILED;
   }
@@ -119,7 +121,8 @@ void* seam_mmap(void* at, std::size_t size, int protection, int flags, int fd, o
 }
 
 int seam_munmap(void* at, std::size_t size) {
-  ++seams.unmaps;
+  constexpr std::size_t kLargeMemory = std::size_t{8} << 20;  // no file of a test is as large
+  if (size < kLargeMemory) ++seams.unmaps;
   return real_munmap(at, size);
 }
 

@@ -18,7 +18,8 @@ struct Seams {
   int error = 0;             // errno of the failing call
   bool short_reads = false;  // a few bytes at a time, every other call interrupted
   std::function<void(const std::string& name)> on_open{};  // before openat
-  int maps = 0, unmaps = 0, reads = 0;
+  bool fail_memory = false;                                // no memory by mmap
+  int maps = 0, unmaps = 0, reads = 0;                     // of files
 };
 extern Seams seams;  // of the thread that tests
 

@@ -10,6 +10,7 @@
 
 #include "tests/model/sessions.h"
 #include "tests/support/catch.h"
+#include "tests/support/sanitized.h"
 
 namespace dsv32::test {
 namespace {
@@ -198,16 +199,20 @@ void check_law(const std::string& name, bool mtp) {
   const std::uint64_t seed = new_seed();
   std::printf("DSV32_TEST_SEED=%llu repeats these schedules\n",
               static_cast<unsigned long long>(seed));
-  for (const std::string& kernels : kernel_sets()) {
+  std::size_t most = 0;
+  const std::vector<std::string> sets = kernel_sets();
+  const int each = std::max(1, (kSanitized ? 10 : 80) / static_cast<int>(sets.size()));
+  for (const std::string& kernels : sets) {
     INFO(kernels << ", seed " << seed);
     Schedules schedules(name, kernels, mtp, seed);
-    const int count = kernels == "reference" ? 2 : 30;  // the oracle is slow
+    const int count = kernels == "reference" ? 2 : each;  // the oracle is slow
     for (int i = 0; i < count; ++i) schedules.run();
-    CHECK(schedules.compared() > 100);
-    CHECK(schedules.together() > 4);
+    CHECK(schedules.compared() > 60);
+    most = std::max(most, schedules.together());
     CHECK(schedules.wrong() == 0);
     CHECK(schedules.whole());
   }
+  CHECK(most > 8);
 }
 
 TEST_CASE("the state law holds in common passes: FP8") { check_law("fp8", false); }
