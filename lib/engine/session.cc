@@ -140,7 +140,11 @@ Session::~Session() = default;
 Session::Session(Session&&) noexcept = default;
 Session& Session::operator=(Session&&) noexcept = default;
 
-Session::Impl& Session::state() const { return held(impl_); }
+Session::Impl& Session::state() const {
+  Impl& impl = held(impl_);
+  impl.shared().check_process();
+  return impl;
+}
 
 std::span<const float> Session::append(std::span<const TokenId> tokens, std::stop_token cancel) & {
   const InUse use(state().in_use);
@@ -161,7 +165,10 @@ std::span<const float> Session::logits() const& {
   return impl_->logits();
 }
 
-Reuse Session::last_reuse() const noexcept { return impl_ ? impl_->reuse.get() : Reuse{}; }
+// In a forked child another thread may have held a snapshot's lock.
+Reuse Session::last_reuse() const noexcept {
+  return impl_ && impl_->shared().is_own_process() ? impl_->reuse.get() : Reuse{};
+}
 
 void Session::truncate(std::size_t length) {
   const InUse use(state().in_use);
@@ -183,7 +190,7 @@ std::span<const TokenId> Session::tokens() const& {
 const Model& Session::model() const& { return state().model; }
 
 SparseStats Session::sparse_stats() const noexcept {
-  return impl_ ? impl_->stats.get() : SparseStats{};
+  return impl_ && impl_->shared().is_own_process() ? impl_->stats.get() : SparseStats{};
 }
 
 void Session::observe(const TraceOptions& options, TraceSink sink) {

@@ -22,6 +22,9 @@ namespace dsv32 {
 class LoadedModel {
  public:
   LoadedModel(const std::filesystem::path& dir, const LoadOptions& options);
+  ~LoadedModel();
+  LoadedModel(const LoadedModel&) = delete;
+  LoadedModel& operator=(const LoadedModel&) = delete;
 
   bool is_own_process() const noexcept;  // not a forked child
   void check_process() const;            // throws state in one
@@ -59,7 +62,7 @@ class LoadedModel {
   void check_tokenizer() const;
 
   std::unique_ptr<PagePool> pages_;
-  Turns turns_;
+  std::unique_ptr<Turns> turns_;
   // By turns.
   std::unique_ptr<Backend> backend_;
   std::unique_ptr<Forward> forward_;

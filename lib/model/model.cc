@@ -91,7 +91,8 @@ LoadedModel::LoadedModel(const std::filesystem::path& dir, const LoadOptions& lo
       config(files.config),
       forward_options(dsv32::forward_options(config, plan_options(load))),
       owner_process(getpid()),
-      turns_(std::static_pointer_cast<WatchedExecutor>(options.backend.executor)) {
+      turns_(std::make_unique<Turns>(
+          std::static_pointer_cast<WatchedExecutor>(options.backend.executor))) {
   progress(0.0);
   check_wishes();
   check_memory();
@@ -105,6 +106,11 @@ LoadedModel::LoadedModel(const std::filesystem::path& dir, const LoadOptions& lo
   load_forward();
   if (load.preload || load.lock_memory) touch_weights();
   progress(1.0);
+}
+
+LoadedModel::~LoadedModel() {
+  // A forked child has no such threads: the end of what they wait on would wait for them.
+  if (!is_own_process()) static_cast<void>(turns_.release());
 }
 
 void LoadedModel::check_wishes() const {
@@ -155,7 +161,7 @@ void LoadedModel::log(LogLevel level, const std::string& message) const noexcept
 
 void LoadedModel::step(const Batch& batch, StepResult& result, const std::stop_token& cancel) {
   check_process();
-  const Turns::Turn turn = turns_.wait(cancel);
+  const Turns::Turn turn = turns_->wait(cancel);
   if (broken_) throw *broken_;
   try {
     forward_->run(batch, result, cancel);
