@@ -106,6 +106,83 @@ TEST_CASE("RS-01 any allocation of an observed step may fail") {
   check_step(model, session, std::span(text).subspan(60), want);
 }
 
+// Tokens, logits and statistics of sessions, and the pages that are left.
+struct AllOf {
+  std::vector<Tokens> tokens;
+  std::vector<Bits> logits;
+  std::vector<SparseStats> stats;
+  std::size_t free = 0;
+
+  explicit AllOf(const std::vector<Session>& sessions)
+      : free(sessions.front().model().free_cache_tokens()) {
+    for (const Session& session : sessions) {
+      tokens.emplace_back(session.tokens().begin(), session.tokens().end());
+      logits.push_back(copy(session.logits()));
+      stats.push_back(session.sparse_stats());
+    }
+  }
+  friend bool operator==(const AllOf& x, const AllOf& y) {
+    return x.tokens == y.tokens && x.logits == y.logits && x.free == y.free &&
+           std::ranges::equal(x.stats, y.stats, same);
+  }
+};
+
+// append_together with every allocation failing in turn, alone or with all that follow.
+void check_together(std::vector<Session>& sessions, std::span<const SessionTokens> list,
+                    Which which) {
+  const AllOf before(sessions);
+  long number = 0, failures = 0;
+  for (bool done = false; !done; ++number) {
+    bool typed = true;
+    {
+      const FailAllocation fail(number, which);
+      try {
+        append_together(list);
+        done = true;
+      } catch (const std::bad_alloc&) {
+        ++failures;
+      } catch (const Error& error) {
+        typed = error.code() == ErrorCode::out_of_memory;
+        ++failures;
+      }
+    }
+    INFO("allocation " << number << (which == Which::one ? "" : " and all behind it"));
+    REQUIRE(typed);
+    if (!done) REQUIRE(AllOf(sessions) == before);
+  }
+  CHECK(failures > 20);
+}
+
+TEST_CASE("RS-01 any allocation of append_together may fail, and every session is as before") {
+  const Model model = load("fp8", "", 1024);
+  const Tokens text = some_tokens(160, 12);
+  const auto part = [&](std::size_t first, std::size_t count) {
+    return std::span(text).subspan(first, count);
+  };
+  // Two of the three share pages, in which both go on.
+  const auto with_a_past = [&] {
+    std::vector<Session> sessions;
+    sessions.emplace_back(model).append(part(0, 100));
+    sessions.push_back(sessions[0].fork());
+    sessions.emplace_back(model).append(part(100, 30));
+    return sessions;
+  };
+  const Tokens next[] = {some_tokens(30, 1), some_tokens(1, 2), some_tokens(9, 3)};
+  for (const Which which : {Which::one, Which::all}) {
+    std::vector<Session> sessions = with_a_past();
+    std::vector<SessionTokens> list;
+    for (std::size_t i = 0; i < 3; ++i)
+      list.push_back({.session = &sessions[i], .tokens = next[i]});
+    check_together(sessions, list, which);
+    std::vector<Session> alone = with_a_past();
+    for (std::size_t i = 0; i < 3; ++i) {
+      CHECK(equal(copy(alone[i].append(next[i])), sessions[i].logits()));
+      CHECK(sessions[i].tokens().size() == alone[i].tokens().size());
+    }
+  }
+  CHECK(model.free_cache_tokens() == 1024);
+}
+
 TEST_CASE("what a step allocates does not grow with the context") {
   const Model model = load("fp8", "", 2048, 64);
   const std::size_t scratch = model.memory_usage().activation_bytes;
