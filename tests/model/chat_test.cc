@@ -128,6 +128,29 @@ TEST_CASE("observing changes no bit, and shows what was read") {
   CHECK(too_far == 0);
 }
 
+TEST_CASE("reports_T7 chat refuses messages that are in the session already, before any work") {
+  Session session(bundled());
+  session.append(question(kSum));
+  const std::vector<TokenId> before(session.tokens().begin(), session.tokens().end());
+  const SparseStats stats = session.sparse_stats();
+  const std::vector<Message> messages = {
+      {.content = kSum}, {.role = Role::assistant, .content = "85"}, {.content = "Thank you!"}};
+  for (const std::size_t context : {std::size_t{1}, std::size_t{2}, ~std::size_t{0}}) {
+    ChatOptions options;
+    options.render.context = context;
+    check_error(ErrorCode::invalid_argument, "context is " + std::to_string(context), [&] {
+      chat(session, messages, ThinkingMode::thinking, options, [](const ParseEvent&) {
+        FAIL("an event");
+        return true;
+      });
+    });
+  }
+  CHECK(std::vector<TokenId>(session.tokens().begin(), session.tokens().end()) == before);
+  CHECK(session.sparse_stats().keys_visible == stats.keys_visible);
+  CHECK(session.last_reuse().first_difference == 0);  // no sync()
+  CHECK(!session.logits().empty());
+}
+
 TEST_CASE("a chat calls a tool, gets its result, and answers with it") {
   Session session(bundled());
   const std::string tool =
