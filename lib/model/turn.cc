@@ -14,8 +14,18 @@ using Clock = std::chrono::steady_clock;
 constexpr std::chrono::milliseconds kLook{1};      // how often a waiter looks for parts to run
 constexpr std::chrono::milliseconds kStall{1000};  // parts that nobody begins for so long hang
 
-// Whose parts this thread ran last, on another's behalf. An address only: never followed.
-thread_local const Executor* part_runner = nullptr;
+// Whose parts this thread ran last, on another's behalf. An address, never followed, and a share of
+// its count of owners: another one may come to stand where it stood.
+struct PartRunner {
+  const Executor* address = nullptr;
+  std::weak_ptr<const Executor> life{};
+
+  bool is(const std::shared_ptr<Executor>& executor) const noexcept {
+    return address == executor.get() && !life.owner_before(executor) &&
+           !executor.owner_before(life);
+  }
+};
+thread_local PartRunner part_runner;
 
 }  // namespace
 
@@ -30,14 +40,15 @@ void WatchedExecutor::run(int count, const std::function<void(int)>& part) {
   wanted_.fetch_add(static_cast<std::uint64_t>(count));
   inner_->run(count, [&region](int i) {
     WatchedExecutor& self = region.self;
-    if (std::this_thread::get_id() != region.caller) part_runner = self.inner_.get();
+    if (std::this_thread::get_id() != region.caller && !part_runner.is(self.inner_))
+      part_runner = {self.inner_.get(), self.inner_};
     self.begun_.fetch_add(1);
     region.part(i);
     self.ended_.fetch_add(1);
   });
 }
 
-bool WatchedExecutor::runs_parts_here() const noexcept { return part_runner == inner_.get(); }
+bool WatchedExecutor::runs_parts_here() const noexcept { return part_runner.is(inner_); }
 
 bool WatchedExecutor::can_run_one() const noexcept {
   return inner_->has_run_one_.load(std::memory_order_relaxed);

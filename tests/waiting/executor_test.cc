@@ -1,9 +1,13 @@
 // Executors whose threads serve requests: those that run a model's parts also wait for its passes.
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <cstddef>
+#include <functional>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <thread>
 #include <vector>
 
@@ -194,6 +198,45 @@ TEST_CASE("reports_D3 a thread that is not the executor's waits as ever") {
     CHECK(outside.right > 2);
     CHECK(outside.right == outside.all());
   }
+}
+
+TEST_CASE("an executor at the place of one that is gone is another one") {
+  // Its parts run on a thread that is not its own.
+  class Elsewhere final : public Executor {
+   public:
+    explicit Elsewhere(ServingPool& pool) : pool_(pool) {}
+    int concurrency() const noexcept override { return 2; }
+    void run(int count, const std::function<void(int)>& part) override { pool_.run(count, part); }
+
+   private:
+    ServingPool& pool_;
+  };
+  class Here final : public Executor {
+   public:
+    int concurrency() const noexcept override { return 2; }
+    void run(int count, const std::function<void(int)>& part) override {
+      for (int i = 0; i < count; ++i) part(i);
+    }
+  };
+  const Watchdog watchdog;
+  const Answers answers;
+  ServingPool thread(1, false);
+  alignas(std::max_align_t) std::byte place[std::max(sizeof(Elsewhere), sizeof(Here))];
+  const auto destroy = [](auto* executor) { std::destroy_at(executor); };
+  Outcome outcome;
+  {
+    const std::shared_ptr<Executor> first(new (place) Elsewhere(thread), destroy);
+    ask(load_hooked(first), answers, 0, outcome);
+  }
+  CHECK(outcome.right == 1);
+  CHECK(thread.known_threads() == 1);
+  const std::shared_ptr<Executor> second(new (place) Here, destroy);
+  const Model model = load_hooked(second);
+  Session runs(model);
+  HeldPass pass(runs, answers.prompt, 50ms);
+  thread.post([&] { ask(model, answers, 0, outcome); });
+  thread.wait();
+  CHECK(outcome.right == 2);
 }
 
 // Sleeps before it begins any part of the first region, as a pool that is busy elsewhere would.
