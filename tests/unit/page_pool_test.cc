@@ -192,7 +192,7 @@ class Twins {
     REQUIRE(handle.page == page);
     plain.kept = true;
     kept_.push_back({.handle = handle, .content = plain.content});
-    if (kept_.size() > 40) kept_.erase(kept_.begin());
+    if (kept_.size() > 8) kept_.erase(kept_.begin());
     ++seen["kept"];
   }
   void try_share() {
