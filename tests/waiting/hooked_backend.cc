@@ -104,9 +104,9 @@ class HookedBackend final : public Backend {
                 TensorView weights) override {
     b_->moe_gate(scores, bias, gate, ids, weights);
   }
-  void moe_dispatch(const Activation& x, TensorView ids, const Activation& out, TensorView offsets,
-                    TensorView rows) override {
-    b_->moe_dispatch(x, ids, out, offsets, rows);
+  void moe_dispatch(const Activation& x, TensorView ids, std::int32_t first_expert,
+                    const Activation& out, TensorView offsets, TensorView rows) override {
+    b_->moe_dispatch(x, ids, first_expert, out, offsets, rows);
   }
   void moe_combine(TensorView x, TensorView rows, TensorView weights, TensorView shared,
                    TensorView out) override {
