@@ -2,7 +2,7 @@
 // equal but for the few values that lie on the edge between two codes, which are neighbours then.
 #include <algorithm>
 
-#include "tests/kernels/data.h"
+#include "tests/kernels/store_data.h"
 
 namespace dsv32::test {
 namespace {
@@ -14,48 +14,14 @@ using kernels::kPageSize;
 
 constexpr int kTokens = 256;
 
-struct Input {
-  std::vector<float> rows, gain, bias, rope;
-};
-
-Input random_input(Data& data, int width, int normed, int rope) {
-  return {data.floats(kTokens * width, 2.0f), data.floats(normed), data.floats(normed),
-          data.rope(kTokens, rope)};
-}
-
-// Rows of 1 and -1, as many of each: mean 0, mean square 1. Gains are odd quarters and biases even
-// ones, which never cancel; angles are multiples of 90 degrees. So no rounding to BF16 is near an
-// edge, and every sum is exact.
-Input exact_input(Data& data, int width, int normed, int rope) {
-  Input in;
-  for (int t = 0; t < kTokens; ++t) {
-    std::vector<float> row(static_cast<std::size_t>(width), 1.0f);
-    std::fill_n(row.begin(), normed / 2, -1.0f);
-    for (std::size_t i = static_cast<std::size_t>(normed) - 1; i > 0; --i)
-      std::swap(row[i], row[static_cast<std::size_t>(data.integer(0, static_cast<int>(i)))]);
-    for (int i = normed; i < width; ++i)
-      row[static_cast<std::size_t>(i)] = static_cast<float>(data.integer(-100, 100)) / 32.0f;
-    in.rows.insert(in.rows.end(), row.begin(), row.end());
-    const int quarter = data.integer(0, 3);
-    const float cosine[] = {1, 0, -1, 0}, sine[] = {0, 1, 0, -1};
-    in.rope.insert(in.rope.end(), static_cast<std::size_t>(rope / 2), cosine[quarter]);
-    in.rope.insert(in.rope.end(), static_cast<std::size_t>(rope / 2), sine[quarter]);
-  }
-  for (int i = 0; i < normed; ++i) {
-    in.gain.push_back(static_cast<float>(2 * data.integer(-10, 10) + 1) / 4.0f);
-    in.bias.push_back(static_cast<float>(data.integer(-5, 5)) / 2.0f);
-  }
-  return in;
-}
-
 std::vector<std::int32_t> backwards() {
   std::vector<std::int32_t> slots;
   for (int t = 0; t < kTokens; ++t) slots.push_back(kTokens - 1 - t);
   return slots;
 }
 
-Bytes index_pages(const CpuKernels& kernel, const Input& in, const CacheLayout& layout, bool pow2,
-                  bool interleave) {
+Bytes index_pages(const CpuKernels& kernel, const StoreInput& in, const CacheLayout& layout,
+                  bool pow2, bool interleave) {
   const Bytes k = Data::stored(in.rows, ValueType::bf16);
   const auto slots = backwards();
   Bytes pages(static_cast<std::size_t>(kTokens / kPageSize * layout.index_page()));
@@ -73,7 +39,7 @@ Bytes index_pages(const CpuKernels& kernel, const Input& in, const CacheLayout& 
   return pages;
 }
 
-Bytes latent_pages(const CpuKernels& kernel, const Input& in, const CacheLayout& layout,
+Bytes latent_pages(const CpuKernels& kernel, const StoreInput& in, const CacheLayout& layout,
                    bool pow2) {
   const Bytes kv = Data::stored(in.rows, ValueType::bf16);
   const auto slots = backwards();
@@ -107,11 +73,11 @@ TEST_CASE("bytes of index pages are the twin's") {
       for (const bool pow2 : {true, false}) {
         for (const bool interleave : {true, false}) {
           INFO("width " << dim << ", pow2 " << pow2);
-          const Input exact = exact_input(data, dim, dim, dim / 2);
+          const StoreInput exact = exact_input(data, kTokens, dim, dim, dim / 2);
           const bool same = index_pages(table, exact, layout, pow2, interleave) ==
                             index_pages(reference, exact, layout, pow2, interleave);
           CHECK(same);
-          const Input any = random_input(data, dim, dim, dim / 2);
+          const StoreInput any = random_input(data, kTokens, dim, dim, dim / 2);
           check_nearly(index_pages(table, any, layout, pow2, interleave),
                        index_pages(reference, any, layout, pow2, interleave));
         }
@@ -128,11 +94,11 @@ TEST_CASE("bytes of latent pages are the twin's") {
         const CacheLayout layout{format, latent, 64, 0};
         for (const bool pow2 : {true, false}) {
           INFO("latent " << latent << ", format " << static_cast<int>(format) << ", pow2 " << pow2);
-          const Input exact = exact_input(data, latent + 64, latent, 64);
+          const StoreInput exact = exact_input(data, kTokens, latent + 64, latent, 64);
           const bool same = latent_pages(table, exact, layout, pow2) ==
                             latent_pages(reference, exact, layout, pow2);
           CHECK(same);
-          const Input any = random_input(data, latent + 64, latent, 64);
+          const StoreInput any = random_input(data, kTokens, latent + 64, latent, 64);
           check_nearly(latent_pages(table, any, layout, pow2),
                        latent_pages(reference, any, layout, pow2));
         }
