@@ -87,9 +87,10 @@ class Formula {
 Names names_of(const ModelConfig& c, const LoadOptions& options) {
   const std::int64_t n = options.max_batch_tokens;
   const auto pages = static_cast<std::int64_t>(options.kv_cache_tokens + 63) / 64;
-  const std::int64_t most = std::max<std::int64_t>(n, 64);
+  const int tile = backend_kind(Device::cpu).shapes(options.backend).attention_rows;
   return {{"n", n},
-          {"tile", std::min<std::int64_t>(n, 64)},
+          {"sequences", options.max_sequences},
+          {"tile", std::min<std::int64_t>(n, tile)},
           {"context", std::min<std::int64_t>(pages * 64, c.max_position_embeddings)},
           {"mlp", std::max(c.intermediate_size, c.moe_intermediate_size * c.n_shared_experts)},
           {"hidden", c.hidden_size},
@@ -107,9 +108,7 @@ Names names_of(const ModelConfig& c, const LoadOptions& options) {
           {"moe_intermediate", c.moe_intermediate_size},
           {"vocab", c.vocab_size},
           {"sparse", c.index_topk > 0 ? 1 : 0},
-          {"mtp", options.mtp ? 1 : 0},
-          {"rows_at_most", most},
-          {"final_rows", options.mtp ? most : 64}};
+          {"mtp", options.mtp ? 1 : 0}};
 }
 
 std::int64_t rounded(std::int64_t bytes) { return (bytes + 63) / 64 * 64; }
@@ -165,6 +164,7 @@ TEST_CASE("memory is what docs/formats.md says, and what the plan says") {
         LoadOptions options{.numerics = numerics, .kv_cache_tokens = 1000};
         options.max_batch_tokens = batch;
         options.backend.num_threads = 2;
+        if (batch == 200) options.max_sequences = 3;
         options.mtp = std::string_view(name) == "fp8" && batch == 200;
         const Model model = Model::load(golden_model(name), options);
         const MemoryUsage usage = model.memory_usage();
@@ -172,12 +172,14 @@ TEST_CASE("memory is what docs/formats.md says, and what the plan says") {
         const BackendLimits limits = backend_limits(
             c,
             {.numerics = numerics, .max_batch_tokens = batch, .max_context = 1024, .mtp = false});
-        CHECK(usage.activation_bytes == static_cast<std::size_t>(buffers_by_the_page(c, options)) +
-                                            backend_kind(Device::cpu).scratch_bytes(limits, {.num_threads = 2}));
+        CHECK(usage.activation_bytes ==
+              static_cast<std::size_t>(buffers_by_the_page(c, options)) +
+                  backend_kind(Device::cpu).scratch_bytes(limits, options.backend));
         const Plan plan = Checkpoint::open(golden_model(name))
                               .plan({.numerics = numerics,
                                      .kv_cache_tokens = 1000,
                                      .max_batch_tokens = batch,
+                                     .max_sequences = options.max_sequences,
                                      .num_threads = 2,
                                      .mtp = options.mtp});
         CHECK(usage.weight_bytes == plan.weight_bytes);
@@ -187,7 +189,8 @@ TEST_CASE("memory is what docs/formats.md says, and what the plan says") {
         const int width = c.kv_lora_rank + c.qk_rope_head_dim;
         if (numerics == Numerics::exact) {
           const int token = 4 * (width + (c.index_topk > 0 ? c.index_head_dim : 0));
-          CHECK(usage.kv_cache_bytes == static_cast<std::size_t>(layers * 1024 * token));
+          const int hidden = options.mtp ? 1024 / 64 * 4 * c.hidden_size : 0;
+          CHECK(usage.kv_cache_bytes == static_cast<std::size_t>(layers * 1024 * token + hidden));
         }
       }
     }
