@@ -107,8 +107,7 @@ void check_index_pages(Data& data, const std::vector<OpenBackend>& all, CacheLay
   }
 }
 
-TEST_CASE(
-    "through the seam: stored pages are the twin's, byte by byte; padding is stored nowhere") {
+TEST_CASE("through the seam: stored pages are the twin's, byte by byte, padding nowhere") {
   Data data(131);
   const auto all = open_backends(test_limits());
   for (const Format format : {Format::f32, Format::bf16, Format::fp8}) {

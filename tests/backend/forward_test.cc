@@ -249,13 +249,13 @@ TEST_CASE("a backend that lacks a model's weights says so before any is bound") 
     return DeferringBackend(cpu_backend_kind.open({.num_threads = 1}), {.lacks = lacks});
   };
   DeferringBackend lacking = open(bit(WeightFormat::fp8_pow2));
-  const CheckpointFiles files(golden_model("fp8"), FileAccess::mmap);
+  const CheckpointFiles files(golden_model("fp8"), FileAccess::mmap, {});
   std::size_t told = 0;
   check_error(ErrorCode::unsupported, "no FP8 with power-of-two scales weights", [&] {
-    const Forward forward(files.config,
-                          {.buffers = {.max_batch_tokens = 4, .max_context = 64}, .num_pages = 1},
-                          lacking, read_weights(files.config, files.shards, {}),
-                          [&](std::size_t bytes) { told += bytes; });
+    const Forward forward(
+        files.config, {.buffers = {.max_batch_tokens = 4, .max_context = 64}, .num_pages = 1},
+        lacking, read_weights(files.config, files.shards, {}, [](const std::string&) {}),
+        [&](std::size_t bytes) { told += bytes; });
   });
   CHECK(told == 0);
   CHECK(lacking.weight_bytes() == 0);

@@ -20,10 +20,11 @@ ForwardOptions forward_options(Backend& backend, const WorldOptions& o) {
 }  // namespace
 
 World::World(Backend& backend, const WorldOptions& options)
-    : files(golden_model(options.model), FileAccess::mmap),
-      forward(files.config, forward_options(backend, options), backend,
-              read_weights(files.config, files.shards, {.mtp = options.mtp}),
-              [this](std::size_t bytes) { told += bytes; }) {}
+    : files(golden_model(options.model), FileAccess::mmap, {}),
+      forward(
+          files.config, forward_options(backend, options), backend,
+          read_weights(files.config, files.shards, {.mtp = options.mtp}, [](const std::string&) {}),
+          [this](std::size_t bytes) { told += bytes; }) {}
 
 Text random_text(Data& data, int length, Int32s pages) {
   Text text{.tokens = {}, .pages = std::move(pages)};

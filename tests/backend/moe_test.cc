@@ -78,7 +78,7 @@ Bytes dispatched(const Bytes& from, std::size_t row, const Places& places, int t
   return out;
 }
 
-TEST_CASE("through the seam: dispatch places copies by expert, then token; forms without data") {
+TEST_CASE("through the seam: dispatch places copies by expert, then token") {
   Data data(122);
   const auto all = open_backends(test_limits());
   const int experts = 11, top = 3, cols = 200, blocks = 2;
@@ -107,7 +107,7 @@ TEST_CASE("through the seam: dispatch places copies by expert, then token; forms
         const TensorView offsets = device.empty(DType::i32, 1, experts + 1),
                          places = device.empty(DType::i32, rows, top);
         const TensorView chosen = device.put(ids.data(), DType::i32, rows, top);
-        b->moe_dispatch(x, chosen, out, offsets, places);
+        b->moe_dispatch(x, chosen, 0, out, offsets, places);
         CHECK(device.integers(offsets) == want.offsets);
         CHECK(device.integers(places) == want.rows);
         if ((forms & 1) != 0)
@@ -117,6 +117,52 @@ TEST_CASE("through the seam: dispatch places copies by expert, then token; forms
         CHECK((device.bytes(out.scale) == dispatched(scale, blocks * 4, want, top)));
       }
     }
+  }
+}
+
+// As ranks do it: each sends rows to its own experts and adds up what they give, in f32.
+TEST_CASE("through the seam: experts of another rank are left out, and parts add up to the whole") {
+  Data data(124);
+  const int rows = 7, experts = 11, top = 3, cols = 37, split = 4;
+  std::vector<std::int32_t> ids;
+  for (int t = 0; t < rows; ++t) {
+    for (int j = 0; j < top; ++j) ids.push_back((t + 4 * j) % experts);
+  }
+  const Bytes dense = data.values(rows * cols, ValueType::bf16),
+              shared = data.values(rows * cols, ValueType::bf16);
+  const auto weights = data.floats(rows * top);
+  for (const OpenBackend& b : open_backends(test_limits())) {
+    INFO(b.name);
+    DeviceData device(*b.backend);
+    const Activation x{
+        .dense = device.put(dense, ValueType::bf16, rows, cols), .fp8 = {}, .scale = {}};
+    const TensorView chosen = device.put(ids.data(), DType::i32, rows, top),
+                     weight = device.put(weights, rows, top),
+                     added = device.put(shared, ValueType::bf16, rows, cols);
+    // The sum over experts [first, first + count), with the shared expert or without.
+    const auto part = [&](int first, int count, TensorView with) {
+      const Activation out = device.activation(ValueType::bf16, rows * top, cols, false);
+      const TensorView offsets = device.empty(DType::i32, 1, count + 1),
+                       places = device.empty(DType::i32, rows, top),
+                       sum = device.empty(DType::f32, rows, cols);
+      b->moe_dispatch(x, chosen, first, out, offsets, places);
+      const auto place = device.integers(places);
+      std::int32_t here = 0;
+      for (std::size_t i = 0; i < ids.size(); ++i) {
+        const bool mine = ids[i] >= first && ids[i] < first + count;
+        CHECK((place[i] >= 0) == mine);
+        here += mine ? 1 : 0;
+      }
+      CHECK(device.integers(offsets).back() == here);
+      b->moe_combine(out.dense, places, weight, with, sum);
+      return device.values(sum);
+    };
+    const auto whole = part(0, experts, added), low = part(0, split, added),
+               high = part(split, experts - split, {});
+    auto both = low;
+    for (std::size_t i = 0; i < both.size(); ++i) both[i] += high[i];
+    CHECK(deviation(both, whole) < tolerance(ValueType::f32));
+    CHECK(deviation(low, whole) > 0.01);
   }
 }
 
@@ -138,6 +184,7 @@ TEST_CASE("through the seam: combine equals its twin") {
                                      .shared = shared.data(),
                                      .out = want.data(),
                                      .type = type,
+                                     .out_type = type,
                                      .num_tokens = rows,
                                      .top = top,
                                      .cols = cols});

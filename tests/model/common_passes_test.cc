@@ -75,10 +75,12 @@ class Schedules {
   void run() {
     model_ = &models_[random_.below(models_.size())];
     sessions_.clear();
-    for (int i = 0; i < 4; ++i) add();
-    for (int step = 0; step < kSteps; ++step) {
+    const std::size_t begin = random_.below(2) == 0 ? kMost : 1 + random_.below(6);
+    while (sessions_.size() < begin) add();
+    append(kMost);
+    for (int step = 1; step < kSteps; ++step) {
       if (random_.below(3) == 0) change();
-      append();
+      append(1 + random_.below(kMost));
     }
     sessions_.clear();
     whole_ = whole_ && model_->free_cache_tokens() == kCache;
@@ -91,6 +93,7 @@ class Schedules {
 
  private:
   static constexpr std::size_t kCache = 8192;
+  static constexpr std::size_t kMost = 16;  // sequences of a pass
 
   struct Held {
     Held(Session s, std::size_t t) : session(std::move(s)), text(t) {}
@@ -160,12 +163,11 @@ class Schedules {
     }
   }
 
-  // Tokens of 1 to 16 sessions: single ones, or pieces of a prompt.
-  void append() {
+  // Tokens of up to `most` sessions: single ones, or pieces of a prompt.
+  void append(std::size_t most) {
     std::vector<std::size_t> order(sessions_.size());
     for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
     for (std::size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[random_.below(i)]);
-    const std::size_t most = 1 + random_.below(16);
     std::vector<SessionTokens> list;
     std::vector<Held*> held;
     for (const std::size_t i : order) {

@@ -69,8 +69,8 @@ class DeferringBackend final : public Backend {
                     TensorView head_weights, const PagedKv& kv, TensorView indices) override;
   void moe_gate(TensorView scores, TensorView bias, const GateParams& gate, TensorView ids,
                 TensorView weights) override;
-  void moe_dispatch(const Activation& x, TensorView ids, const Activation& out, TensorView offsets,
-                    TensorView rows) override;
+  void moe_dispatch(const Activation& x, TensorView ids, std::int32_t first_expert,
+                    const Activation& out, TensorView offsets, TensorView rows) override;
   void moe_combine(TensorView x, TensorView rows, TensorView weights, TensorView shared,
                    TensorView out) override;
 

@@ -185,13 +185,12 @@ void DeferringBackend::moe_gate(TensorView scores, TensorView bias, const GatePa
   });
 }
 
-void DeferringBackend::moe_dispatch(const Activation& x, TensorView ids, const Activation& out,
-                                    TensorView offsets, TensorView rows) {
-  defer([this, x, ids, out, offsets, rows] {
+void DeferringBackend::moe_dispatch(const Activation& x, TensorView ids, std::int32_t first_expert,
+                                    const Activation& out, TensorView offsets, TensorView rows) {
+  defer([this, x, ids, first_expert, out, offsets, rows] {
     check_apart("moe_dispatch", {out.dense, out.fp8, out.scale, offsets, rows},
                 {x.dense, x.fp8, x.scale, ids});
-    check_range("an expert", host(ids), 0, offsets.cols - 1);
-    inner_->moe_dispatch(host(x), host(ids), host(out), host(offsets), host(rows));
+    inner_->moe_dispatch(host(x), host(ids), first_expert, host(out), host(offsets), host(rows));
   });
 }
 
@@ -199,7 +198,7 @@ void DeferringBackend::moe_combine(TensorView x, TensorView rows, TensorView wei
                                    TensorView shared, TensorView out) {
   defer([this, x, rows, weights, shared, out] {
     check_apart("moe_combine", {out}, {x, rows, weights, shared});
-    check_range("a copy's row", host(rows), 0, x.rows);
+    check_range("a copy's row", host(rows), -1, x.rows);
     inner_->moe_combine(host(x), host(rows), host(weights), host(shared), host(out));
   });
 }
