@@ -116,6 +116,8 @@ TEST_CASE("through the seam: stored pages are the twin's, byte by byte, padding 
         check_latent_pages(data, all, {format, latent, 64, 0}, rows);
       for (const bool interleave : {false, true})
         check_index_pages(data, all, {format, 32, 32, 64}, rows, interleave);
+      if (format == Format::fp8)
+        check_index_pages(data, all, {format, 32, 32, 64, true}, rows, false);
     }
   }
 }

@@ -22,8 +22,8 @@ struct SelectCase {
   ValueType type;
   bool ties = false;  // all keys are one
 
-  static SelectCase of(CacheLayout::Format format, bool ties) {
-    return {{format, 32, kRope, kDim},
+  static SelectCase of(CacheLayout::Format format, bool ties, bool int8 = false) {
+    return {{format, 32, kRope, kDim, int8},
             format == CacheLayout::Format::f32 ? ValueType::f32 : ValueType::bf16,
             ties};
   }
@@ -117,6 +117,7 @@ std::vector<std::int32_t> chosen(const SelectCase& c, const Scene& scene, int ro
                                    .type = c.type,
                                    .pow2 = true,
                                    .interleave = false,
+                                   .int8 = c.layout.int8_index,
                                    .num_tokens = 1,
                                    .num_heads = kHeads,
                                    .index_dim = kDim,
@@ -164,24 +165,28 @@ std::vector<std::int32_t> selected(const OpenBackend& b, const SelectCase& c, co
   return device.integers(indices);
 }
 
+void check_chosen(Data& data, const std::vector<OpenBackend>& all, const SelectCase& c, int rows) {
+  const Scene scene(data, c, rows);
+  std::vector<std::int32_t> want;
+  for (int row = 0; row < rows; ++row) {
+    const auto list = chosen(c, scene, row, kTop);
+    want.insert(want.end(), list.begin(), list.end());
+  }
+  for (const OpenBackend& b : all) {
+    INFO(b.name << ", format " << int(c.layout.format) << ", INT8 " << c.layout.int8_index
+                << ", ties " << c.ties << ", " << rows << " rows");
+    CHECK(selected(b, c, scene, kTop, true) == want);
+  }
+}
+
 TEST_CASE("through the seam: the chosen keys are the twin's, around a page and around index_topk") {
   Data data(141);
   const auto all = open_backends(test_limits());
-  for (const auto format : {CacheLayout::Format::f32, CacheLayout::Format::fp8}) {
-    for (const bool ties : {false, true}) {
-      const SelectCase c = SelectCase::of(format, ties);
-      for (const int rows : {1, 7, 64, 65}) {
-        const Scene scene(data, c, rows);
-        std::vector<std::int32_t> want;
-        for (int row = 0; row < rows; ++row) {
-          const auto list = chosen(c, scene, row, kTop);
-          want.insert(want.end(), list.begin(), list.end());
-        }
-        for (const OpenBackend& b : all) {
-          INFO(b.name << ", format " << int(format) << ", ties " << ties << ", " << rows);
-          CHECK(selected(b, c, scene, kTop, true) == want);
-        }
-      }
+  for (const bool ties : {false, true}) {
+    for (const int rows : {1, 7, 64, 65}) {
+      check_chosen(data, all, SelectCase::of(CacheLayout::Format::f32, ties), rows);
+      check_chosen(data, all, SelectCase::of(CacheLayout::Format::fp8, ties), rows);
+      check_chosen(data, all, SelectCase::of(CacheLayout::Format::fp8, ties, true), rows);
     }
   }
 }
