@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "lib/base/check.h"
-#include "tests/support/deferred_weights.h"
 
 namespace dsv32::test {
 namespace {
@@ -49,9 +48,7 @@ void DeferringBackend::reserve(const BackendLimits& limits) {
 }
 
 // Copies through a small buffer, as a device would.
-std::byte* DeferringBackend::take_over(TensorView view,
-                                       std::vector<std::shared_ptr<std::byte[]>>& owner,
-                                       BindProgress progress) {
+std::byte* DeferringBackend::take_over(TensorView view, Owner& owner, BindProgress progress) {
   if (view.data == nullptr) return nullptr;
   const std::size_t bytes = extent_bytes(view);
   owner.push_back(OwnedBytes(bytes, weight_bytes_).bytes);
@@ -67,9 +64,7 @@ std::byte* DeferringBackend::take_over(TensorView view,
   return out;
 }
 
-Linear DeferringBackend::take_over(const Linear& w,
-                                   std::vector<std::shared_ptr<std::byte[]>>& owner,
-                                   BindProgress progress) {
+Linear DeferringBackend::take_over(const Linear& w, Owner& owner, BindProgress progress) {
   Linear own = w;
   own.weight.data = take_over(w.weight, owner, progress);
   own.scale.data = take_over(w.scale, owner, progress);
@@ -78,7 +73,7 @@ Linear DeferringBackend::take_over(const Linear& w,
 
 WeightHandle DeferringBackend::bind(const Linear& w, BindProgress progress) {
   refuse_in_record("bind");
-  std::vector<std::shared_ptr<std::byte[]>> owner;
+  Owner owner;
   WeightHandle inner = inner_->bind(take_over(w, owner, progress), ignore);
   return std::make_shared<const DeferredWeight>(std::move(inner), std::move(owner));
 }
@@ -86,7 +81,7 @@ WeightHandle DeferringBackend::bind(const Linear& w, BindProgress progress) {
 ExpertsHandle DeferringBackend::bind_experts(std::span<const Linear> experts,
                                              BindProgress progress) {
   refuse_in_record("bind_experts");
-  std::vector<std::shared_ptr<std::byte[]>> owner;
+  Owner owner;
   std::vector<Linear> own;
   for (const Linear& w : experts) own.push_back(take_over(w, owner, progress));
   ExpertsHandle inner = inner_->bind_experts(own, ignore);

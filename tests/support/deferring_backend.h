@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "lib/backend/backend.h"
+#include "tests/support/deferred_weights.h"
 #include "tests/support/device_memory.h"
 
 namespace dsv32::test {
@@ -86,10 +87,8 @@ class DeferringBackend final : public Backend {
   void defer(std::function<void()> call);
   void run_queue();
   void refuse_in_record(const char* what) const;
-  Linear take_over(const Linear& w, std::vector<std::shared_ptr<std::byte[]>>& owner,
-                   BindProgress progress);
-  std::byte* take_over(TensorView view, std::vector<std::shared_ptr<std::byte[]>>& owner,
-                       BindProgress progress);
+  Linear take_over(const Linear& w, Owner& owner, BindProgress progress);
+  std::byte* take_over(TensorView view, Owner& owner, BindProgress progress);
 
   // Arguments as the inner backend can read them; throw internal for what is not there.
   TensorView host(TensorView view) const { return memory_->host(view); }

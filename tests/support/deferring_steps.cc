@@ -3,7 +3,6 @@
 #include <set>
 
 #include "lib/base/check.h"
-#include "tests/support/deferred_weights.h"
 #include "tests/support/deferring_backend.h"
 
 namespace dsv32::test {
