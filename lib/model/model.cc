@@ -211,22 +211,33 @@ Model Model::load(const std::filesystem::path& dir, const LoadOptions& options) 
   return Model(std::make_shared<Impl>(dir, options));
 }
 
-const ModelConfig& Model::config() const& { return held(impl_).config; }
+namespace {
+
+// For whoever may throw: not moved from, and not in a forked child.
+template <class Impl>
+const LoadedModel& usable(const std::shared_ptr<Impl>& impl) {
+  held(impl).check_process();
+  return *impl;
+}
+
+}  // namespace
+
+const ModelConfig& Model::config() const& { return usable(impl_).config; }
 
 Tokenizer Model::tokenizer() const {
-  DSV32_CHECK(held(impl_).tokenizer, not_found, "the model's folder has no tokenizer.json");
+  DSV32_CHECK(usable(impl_).tokenizer, not_found, "the model's folder has no tokenizer.json");
   return *impl_->tokenizer;
 }
 
 ChatTemplate Model::chat_template() const {
-  if (held(impl_).options.chat_format) return ChatTemplate(*impl_->options.chat_format);
+  if (usable(impl_).options.chat_format) return ChatTemplate(*impl_->options.chat_format);
   DSV32_CHECK(impl_->config.model_type == "deepseek_v32", unsupported,
               "the chat format of a {} model must be named in LoadOptions::chat_format",
               impl_->config.model_type);
   return ChatTemplate(tokenizer().find(markers::kDsml) ? ChatFormat::v32 : ChatFormat::v31);
 }
 
-SamplingParams Model::default_sampling() const { return held(impl_).sampling; }
+SamplingParams Model::default_sampling() const { return usable(impl_).sampling; }
 
 MemoryUsage Model::memory_usage() const noexcept {
   if (!impl_) return {};

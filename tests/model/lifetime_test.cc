@@ -92,6 +92,28 @@ TEST_CASE("SE-11 sessions outlive the handles that made them") {
   CHECK(right == 8);
 }
 
+TEST_CASE("reports_D1 Model, and what is made of one that was moved from") {
+  Model model = Model::load(golden_model("fp8"), {.backend = {.num_threads = 1}});
+  Model other = std::move(model);
+  const auto moved_from = [](auto&& call) {
+    check_error(ErrorCode::state, "this Model was moved from", call);
+  };
+  moved_from([&] { static_cast<void>(model.config()); });
+  moved_from([&] { static_cast<void>(model.tokenizer()); });
+  moved_from([&] { static_cast<void>(model.chat_template()); });
+  moved_from([&] { static_cast<void>(model.default_sampling()); });
+  moved_from([&] { const Session session(model); });
+  CHECK(model.memory_usage().weight_bytes == 0);
+  CHECK(model.free_cache_tokens() == 0);
+  CHECK_FALSE(model.is_sparse());
+  CHECK(model.kernel_set().empty());
+  const Model copy = model;
+  moved_from([&] { static_cast<void>(copy.config()); });
+  model = other;
+  Session session(model);
+  CHECK_FALSE(session.append(some_tokens(5, 1)).empty());
+}
+
 TEST_CASE("SE-14 pages that another session used tell nothing") {
   const Model model =
       Model::load(golden_model("fp8"), {.backend = {.num_threads = 1}, .kv_cache_tokens = 128});
