@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 #include <new>
 #include <sys/mman.h>
 #include <utility>
@@ -345,12 +346,19 @@ namespace {
 std::vector<BackendInfo> cpu_devices() { return {cpu_info()}; }
 
 std::unique_ptr<Backend> open_cpu(const BackendOptions& options) {
-  DSV32_CHECK(options.device_index == 0, invalid_argument, "device_index is {}, there is one CPU",
-              options.device_index);
   return std::make_unique<CpuBackend>(options);
 }
 
-StepShapes cpu_shapes(const BackendOptions&) { return kCpuShapes; }
+// Asked for before anything else: says what open() would say, too.
+StepShapes cpu_shapes(const BackendOptions& options) {
+  DSV32_CHECK(options.device_index == 0, invalid_argument, "device_index is {}, there is one CPU",
+              options.device_index);
+  DSV32_CHECK(options.spin_us >= 0, invalid_argument, "spin_us is {}, not in 0..{}",
+              options.spin_us, std::numeric_limits<int>::max());
+  static_cast<void>(pool_size(options));
+  static_cast<void>(choose_kernels(options.kernel_set, kernels::cpu_features()));
+  return kCpuShapes;
+}
 
 std::size_t cpu_scratch(const BackendLimits& limits, const BackendOptions& options) {
   return cpu_scratch_bytes(limits, pool_size(options));

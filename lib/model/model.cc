@@ -13,7 +13,7 @@
 #include "lib/base/check.h"
 #include "lib/base/held.h"
 #include "lib/base/json.h"
-#include "lib/base/thread_pool.h"
+#include "lib/model/check_options.h"
 #include "lib/model/loaded_model.h"
 #include "lib/model/plan.h"
 #include "lib/text/markers.h"
@@ -26,24 +26,13 @@ constexpr std::size_t kMaxSmallFile = 1u << 20;
 // Parts of loading, for who watches; told in steps of a hundredth.
 constexpr double kFilesRead = 0.1, kScalesRead = 0.3, kBound = 0.5, kProgressStep = 0.01;
 
-// The application's Executor is watched, so that a thread which runs its parts is known.
-LoadOptions with_watched_executor(LoadOptions options) {
+// Options that passed the door. The application's Executor is watched, so that a thread which runs
+// its parts is known.
+LoadOptions checked(LoadOptions options) {
+  check_options(options);
   std::shared_ptr<Executor>& executor = options.backend.executor;
   if (executor) executor = std::make_shared<WatchedExecutor>(std::move(executor));
   return options;
-}
-
-PlanOptions plan_options(const LoadOptions& o) {
-  return {.device = o.backend.device,
-          .numerics = o.numerics,
-          .kv_format = o.kv_format,
-          .indexer_keys = o.indexer_keys,
-          .access = o.access,
-          .kv_cache_tokens = o.kv_cache_tokens,
-          .max_batch_tokens = o.max_batch_tokens,
-          .max_sequences = o.max_sequences,
-          .num_threads = pool_size(o.backend),
-          .mtp = o.mtp};
 }
 
 constexpr const char* kGeneration = "generation_config.json";
@@ -86,7 +75,7 @@ SamplingParams read_sampling(const Folder& folder) {
 }  // namespace
 
 LoadedModel::LoadedModel(const std::filesystem::path& dir, const LoadOptions& load)
-    : options(with_watched_executor(load)),
+    : options(checked(load)),
       files(dir, load.access, options.backend),
       config(files.config),
       forward_options(dsv32::forward_options(config, plan_options(load))),
@@ -116,8 +105,6 @@ LoadedModel::~LoadedModel() {
 void LoadedModel::check_wishes() const {
   DSV32_CHECK(!options.require_sparse || config.index_topk > 0, unsupported,
               "require_sparse: a {} model has no indexer", config.model_type);
-  DSV32_CHECK(!options.mtp || config.num_nextn_predict_layers > 0, unsupported,
-              "mtp: the model has no MTP layer");
 }
 
 void LoadedModel::check_memory() {

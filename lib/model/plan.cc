@@ -7,12 +7,11 @@
 #include "lib/backend/backend_kind.h"
 #include "lib/base/check.h"
 #include "lib/base/held.h"
+#include "lib/model/check_options.h"
 #include "lib/weights/checkpoint_impl.h"
 
 namespace dsv32 {
 namespace {
-
-constexpr std::size_t kMaxCacheTokens = std::size_t{1} << 36;
 
 // Mapped, what is bound; read, whole files.
 std::size_t weight_bytes(const ModelConfig& config, const Shards& shards, FileAccess access,
@@ -36,23 +35,11 @@ BackendOptions backend_options(const PlanOptions& options) {
 }  // namespace
 
 ForwardOptions forward_options(const ModelConfig& config, const PlanOptions& options) {
-  DSV32_CHECK(options.kv_cache_tokens >= 1 && options.kv_cache_tokens <= kMaxCacheTokens,
-              invalid_argument, "kv_cache_tokens is {}, not in 1..{}", options.kv_cache_tokens,
-              kMaxCacheTokens);
-  DSV32_CHECK(options.max_batch_tokens >= 1 && options.max_batch_tokens <= kMaxRows,
-              invalid_argument, "max_batch_tokens is {}, not in 1..{}", options.max_batch_tokens,
-              kMaxRows);
-  DSV32_CHECK(options.max_sequences >= 1 && options.max_sequences <= kMaxSequences,
-              invalid_argument, "max_sequences is {}, not in 1..{}", options.max_sequences,
-              kMaxSequences);
-  if (options.indexer_keys == IndexerKeys::int8) {
-    DSV32_CHECK(config.index_topk > 0, unsupported, "INT8 indexer keys: a {} model has no indexer",
-                config.model_type);
-    DSV32_CHECK(options.numerics == Numerics::native, invalid_argument,
-                "INT8 indexer keys approximate: exact numerics do not go with them");
-  }
-  DSV32_CHECK(options.ranks == 1, unsupported, "{} ranks are asked for, this version runs one",
-              options.ranks);
+  check_options(options);
+  DSV32_CHECK(options.indexer_keys == IndexerKeys::fp8 || config.index_topk > 0, unsupported,
+              "indexer_keys is int8: a {} model has no indexer", config.model_type);
+  DSV32_CHECK(!options.mtp || config.num_nextn_predict_layers > 0, unsupported,
+              "mtp: the model has no MTP layer");
   const auto pages = static_cast<std::int64_t>((options.kv_cache_tokens + kernels::kPageSize - 1) /
                                                kernels::kPageSize);
   return {
@@ -63,7 +50,7 @@ ForwardOptions forward_options(const ModelConfig& config, const PlanOptions& opt
                       pages * kernels::kPageSize, config.max_position_embeddings)),
                   .attention_rows =
                       backend_kind(options.device).shapes(backend_options(options)).attention_rows,
-                  .mtp = options.mtp && config.num_nextn_predict_layers > 0},
+                  .mtp = options.mtp},
       .kv_format = options.kv_format,
       .indexer_keys = options.indexer_keys,
       .num_pages = pages};

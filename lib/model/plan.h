@@ -11,7 +11,7 @@
 
 namespace dsv32 {
 
-// Throws invalid_argument for sizes that make no sense.
+// Throws as check_options(), and unsupported for what this model has not.
 ForwardOptions forward_options(const ModelConfig& config, const PlanOptions& options);
 
 Plan make_plan(const ModelConfig& config, const Shards& shards, const PlanOptions& options);
