@@ -34,15 +34,15 @@ struct LoadOptions {
   bool require_sparse = false;          // throw unsupported rather than run dense
 
   FileAccess access = FileAccess::mmap;
-  Verify verify = Verify::scales;
-  bool allow_unused_tensors = false;
+  Verify verify = Verify::scales;     // scales are read in any case
+  bool allow_unused_tensors = false;  // a warning in the log rather than mismatch
   bool allow_paging = false;  // load although weights, cache and activations exceed free memory
   bool preload = false;       // touch every weight before load() returns
   bool lock_memory = false;   // mlock the weights
 
   std::optional<ChatFormat> chat_format{};             // default: what the tokenizer's markers say
   std::function<bool(double fraction)> on_progress{};  // return false to give up: cancelled
-  LogSink log{};
+  LogSink log{};  // called by load() only: at most once for a cause, then once when it is done
 };
 
 struct MemoryUsage {

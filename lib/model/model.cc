@@ -13,6 +13,7 @@
 #include "lib/base/check.h"
 #include "lib/base/held.h"
 #include "lib/base/json.h"
+#include "lib/base/thread_pool.h"
 #include "lib/model/check_options.h"
 #include "lib/model/loaded_model.h"
 #include "lib/model/plan.h"
@@ -95,6 +96,10 @@ LoadedModel::LoadedModel(const std::filesystem::path& dir, const LoadOptions& lo
   load_forward();
   if (load.preload || load.lock_memory) touch_weights();
   progress(1.0);
+  log(LogLevel::info,
+      formatted("{}: weights {}, cache {}, activations {} bytes; kernel set {}, threads {}",
+                quote_path(dir.string()), weight_bytes, kv_cache_bytes(), activation_bytes(),
+                kernel_set(), pool_size(options.backend)));
 }
 
 LoadedModel::~LoadedModel() {
