@@ -63,7 +63,8 @@ void add_draft(Batch& batch, const Text& text, int last, std::int32_t token) {
 }
 
 bool same_bits(std::span<const float> x, std::span<const float> y) {
-  return x.size() == y.size() && std::memcmp(x.data(), y.data(), x.size_bytes()) == 0;
+  return x.size() == y.size() &&
+         (x.empty() || std::memcmp(x.data(), y.data(), x.size_bytes()) == 0);
 }
 
 }  // namespace dsv32::test

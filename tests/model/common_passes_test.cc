@@ -15,8 +15,9 @@
 namespace dsv32::test {
 namespace {
 
-constexpr std::size_t kTexts = 3, kLength = 140;  // well beyond index_topk, and over two pages
-constexpr int kSteps = 20;                        // of a schedule
+constexpr std::size_t kTexts = kSanitized ? 2 : 3;
+constexpr std::size_t kLength = 140;  // well beyond index_topk, and over two pages
+constexpr int kSteps = 20;            // of a schedule
 
 // Another one each time; DSV32_TEST_SEED repeats one.
 std::uint64_t new_seed() {
@@ -203,7 +204,7 @@ void check_law(const std::string& name, bool mtp) {
               static_cast<unsigned long long>(seed));
   std::size_t most = 0;
   const std::vector<std::string> sets = kernel_sets();
-  const int each = std::max(1, (kSanitized ? 10 : 80) / static_cast<int>(sets.size()));
+  const int each = std::max(1, (kSanitized ? 6 : 80) / static_cast<int>(sets.size()));
   for (const std::string& kernels : sets) {
     INFO(kernels << ", seed " << seed);
     Schedules schedules(name, kernels, mtp, seed);

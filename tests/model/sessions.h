@@ -48,7 +48,8 @@ inline Tokens some_tokens(std::size_t n, std::uint64_t seed) {
 
 inline Bits copy(std::span<const float> logits) { return {logits.begin(), logits.end()}; }
 inline bool equal(const Bits& x, std::span<const float> y) {
-  return x.size() == y.size() && std::memcmp(x.data(), y.data(), x.size() * sizeof(float)) == 0;
+  return x.size() == y.size() &&
+         (x.empty() || std::memcmp(x.data(), y.data(), x.size() * sizeof(float)) == 0);
 }
 
 // Logits after each prefix, from a session that is fed one token at a time.
