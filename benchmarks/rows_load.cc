@@ -262,7 +262,7 @@ Result memory_overhead(Bench& bench) {
 }
 
 Result kv_bytes(Bench&) {
-  const std::size_t page = cache_bytes(ModelConfig{}, Numerics::native, KvFormat::fp8, false, 1);
+  const std::size_t page = cache_bytes(ModelConfig{}, {.buffers = {}, .num_pages = 1});
   return {.value = static_cast<double>(page) / kernels::kPageSize,
           .note = "61 layers of 656 + 132"};
 }

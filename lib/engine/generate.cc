@@ -48,7 +48,7 @@ Generation Session::generate(std::span<const TokenId> prompt, const GenerateOpti
                           .end_tokens = model.config.eos_token_ids,
                           .sampling = model.sampling,
                           .vocab_size = model.config.vocab_size,
-                         .kernel_set = model.kernel_set()},
+                          .kernel_set = model.kernel_set()},
                          prompt, options);
   const SparseStats before = session.stats.get();
   Clock::time_point start = Clock::now();
