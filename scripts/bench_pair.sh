@@ -24,7 +24,7 @@ while [[ ${1:-} == -* ]]; do
   [ $# -ge 2 ] || usage
   case $1 in
     --pairs | --seconds | --longest) options+=("$1" "$2") ;;
-    --json) options+=("$1" "$(realpath -m "$here/$2" 2>/dev/null)") ;;
+    --json) options+=("$1" "$(cd "$here" && realpath -m -- "$2")") ;;
     *) usage ;;
   esac
   shift 2

@@ -35,7 +35,7 @@ InUse::InUse(std::atomic<bool>& flag) : flag_(flag) {
               "the session is in use, by another thread or by a callback's caller");
 }
 
-SessionState::SessionState(Model owner, std::shared_ptr<LoadedModel> loaded)
+SessionState::SessionState(std::shared_ptr<LoadedModel> loaded, Model owner)
     : model(std::move(owner)), model_(std::move(loaded)), sequence_(model_) {
   DSV32_CHECK(model_, state, "this Model was moved from");
   shared().check_process();

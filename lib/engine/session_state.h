@@ -8,6 +8,7 @@
 #include <mutex>
 #include <span>
 #include <stop_token>
+#include <utility>
 #include <vector>
 
 #include "dsv32/session.h"
@@ -37,7 +38,7 @@ class Snapshot {
 
 class SessionState {
  public:
-  SessionState(Model model, std::shared_ptr<LoadedModel> loaded);
+  SessionState(std::shared_ptr<LoadedModel> loaded, Model model);
   SessionState(const SessionState&) = delete;
   SessionState& operator=(const SessionState&) = delete;
 
@@ -80,7 +81,7 @@ class SessionState {
 class Session::Impl : public SessionState {
  public:
   static constexpr std::string_view kOwner = "Session";
-  explicit Impl(Model of) : SessionState(of, of.impl_) {}
+  explicit Impl(Model of) : SessionState{of.impl_, std::move(of)} {}
 };
 
 // Marks a session as in use; a second user gets busy.
