@@ -14,7 +14,21 @@ namespace {
 constexpr std::align_val_t kAlignment{64};
 constexpr int kPoison = 0xFF;  // NaN in every type, and -1
 
-void free_host(std::byte* memory) { ::operator delete(memory, kAlignment); }
+constexpr std::size_t kMoreThanThereIs = std::size_t{1} << 32;
+
+// What may be more than the machine has is only promised, and zero until written.
+std::shared_ptr<std::byte> host_memory(std::size_t bytes) {
+  if (bytes >= kMoreThanThereIs) {
+    void* pages = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    DSV32_CHECK(pages != MAP_FAILED, out_of_memory, "could not allocate {} bytes", bytes);
+    return {static_cast<std::byte*>(pages), [bytes](std::byte* p) { munmap(p, bytes); }};
+  }
+  auto* memory = static_cast<std::byte*>(::operator new(bytes, kAlignment, std::nothrow));
+  DSV32_CHECK(memory != nullptr, out_of_memory, "could not allocate {} bytes", bytes);
+  std::memset(memory, kPoison, bytes);
+  return {memory, [](std::byte* p) { ::operator delete(p, kAlignment); }};
+}
 
 }  // namespace
 
@@ -36,10 +50,7 @@ DeviceMemory::~DeviceMemory() {
 
 void* DeviceMemory::take(std::size_t bytes) {
   const std::size_t size = std::max<std::size_t>(bytes, 1);
-  auto* host = static_cast<std::byte*>(::operator new(size, kAlignment, std::nothrow));
-  DSV32_CHECK(host != nullptr, out_of_memory, "could not allocate {} bytes", bytes);
-  Block block{.bytes = bytes, .host = {host, free_host}};
-  std::memset(host, kPoison, size);
+  Block block{.bytes = bytes, .host = host_memory(size)};
   void* device = mmap(nullptr, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   DSV32_CHECK(device != MAP_FAILED, out_of_memory, "no addresses for {} bytes", bytes);
   blocks_.emplace(static_cast<const std::byte*>(device), std::move(block));

@@ -32,7 +32,7 @@ class DeviceMemory {
  private:
   struct Block {
     std::size_t bytes = 0;
-    std::unique_ptr<std::byte, void (*)(std::byte*)> host;
+    std::shared_ptr<std::byte> host;
   };
   std::map<const std::byte*, Block> blocks_;  // by device address
 };
