@@ -8,6 +8,7 @@
 #include <memory>
 #include <random>
 
+#include "lib/backend/backend_kind.h"
 #include "tests/model/sessions.h"
 #include "tests/support/catch.h"
 #include "tests/support/sanitized.h"
@@ -25,6 +26,9 @@ std::uint64_t new_seed() {
   std::random_device device;
   return std::uint64_t{device()} << 32 | device();
 }
+
+// On another backend than the CPU's it is the passes that are new, not the schedules.
+bool is_slow() { return kSanitized || backend_kind(Device::cpu).shapes({}).fixed_width; }
 
 // What a session shows of a row.
 struct Row {
@@ -60,7 +64,7 @@ void for_each_row(const Trace& trace, const ModelConfig& c, Take&& take) {
 
 struct Text {
   Tokens tokens;
-  std::vector<Row> rows;  // of the text alone, one token at a time
+  std::vector<Row> rows;  // of the text alone, one token at a time where that is quick
 };
 
 class Schedules {
@@ -122,7 +126,9 @@ class Schedules {
     session.observe(everything(), [&](const Trace& trace) {
       for_each_row(trace, model.config(), [&](std::size_t, Row& row) { text.rows.push_back(row); });
     });
-    for (const TokenId token : text.tokens) session.append(token);
+    const std::size_t step = is_slow() ? 10 : 1;
+    for (std::size_t at = 0; at < kLength; at += step)
+      session.append(std::span(text.tokens).subspan(at, std::min(step, kLength - at)));
     return text;
   }
 
@@ -204,13 +210,13 @@ void check_law(const std::string& name, bool mtp) {
   std::printf("DSV32_TEST_SEED=%llu repeats these schedules\n",
               static_cast<unsigned long long>(seed));
   const std::vector<std::string> sets = kernel_sets();
-  const int each = std::max(1, (kSanitized ? 6 : 80) / static_cast<int>(sets.size()));
+  const int each = std::max(1, (is_slow() ? 8 : 80) / static_cast<int>(sets.size()));
   for (const std::string& kernels : sets) {
     INFO(kernels << ", seed " << seed);
     Schedules schedules(name, kernels, mtp, seed);
-    const int count = kernels == "reference" ? 2 : each;  // the oracle is slow
+    const int count = kernels == "reference" ? std::min(each, 2) : each;  // the oracle is slow
     for (int i = 0; i < count; ++i) schedules.run();
-    CHECK(schedules.compared() > 60);
+    CHECK(schedules.compared() > 20);
     CHECK(schedules.together() == 16);
     CHECK(schedules.wrong() == 0);
     CHECK(schedules.whole());
