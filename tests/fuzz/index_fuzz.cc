@@ -26,5 +26,5 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   static const std::filesystem::path folder = make_folder();
   std::ofstream(folder / "model.safetensors.index.json", std::ios::binary)
       << dsv32::fuzz::text_of(data, size);
-  return dsv32::fuzz::run([&] { dsv32::open_shards(folder, dsv32::FileAccess::mmap, {}); });
+  return dsv32::fuzz::run([&] { dsv32::open_shards(folder, dsv32::FileAccess::mmap); });
 }
