@@ -18,6 +18,7 @@ namespace {
 
 constexpr std::size_t kTexts = kSanitized ? 2 : 3;
 constexpr std::size_t kLength = 140;  // well beyond index_topk, and over two pages
+constexpr std::size_t kCommon = 90;   // tokens in front that all texts share
 constexpr int kSteps = 20;            // of a schedule
 
 // Another one each time; DSV32_TEST_SEED repeats one.
@@ -122,6 +123,7 @@ class Schedules {
 
   Text alone(const Model& model) {
     Text text{.tokens = random_tokens(random_, model, kLength), .rows = {}};
+    if (!texts_.empty()) std::copy_n(texts_[0].tokens.begin(), kCommon, text.tokens.begin());
     Session session(model);
     session.observe(everything(), [&](const Trace& trace) {
       for_each_row(trace, model.config(), [&](std::size_t, Row& row) { text.rows.push_back(row); });
@@ -153,6 +155,11 @@ class Schedules {
     wrong_ += right ? 0 : 1;
   }
 
+  // The text that a fork goes on with: another one, where they have not parted yet.
+  std::size_t other_end(const Held& held) {
+    return held.session.tokens().size() > kCommon ? held.text : random_.below(kTexts);
+  }
+
   // A session more, a fork, a truncation, or one less.
   void change() {
     const std::size_t which = random_.below(sessions_.size());
@@ -164,7 +171,7 @@ class Schedules {
       case 1:
       case 2:
         if (sessions_.size() < 20)
-          sessions_.push_back(std::make_unique<Held>(held.session.fork(), held.text));
+          sessions_.push_back(std::make_unique<Held>(held.session.fork(), other_end(held)));
         break;
       default:
         held.session.truncate(random_.below(held.session.tokens().size() + 1));
