@@ -4,8 +4,8 @@
 # ROW is a row's name or its beginning. Every row runs N times (10, and no fewer) in each build, old new, new
 # old, old new ..., and measures for about S seconds (0.3). A row that takes longer than --longest (12 s) in the
 # old build is left out, and named, unless ROW is its whole name: prefills of thousands of tokens take a
-# minute a pair. One run of all layer_decode_, batch_decode_, ttft_512, moe_ and pool_ rows is about 45 s on a quiet
-# machine, ten pairs of them 15 minutes. Ends with 1 if a row is slower, 2 on errors.
+# minute a pair. A pair of all layer_decode_, batch_decode_, ttft_512, moe_ and pool_ rows took 163 s on two cores of an
+# Intel with AVX-512, ten of them 27 minutes. Ends with 1 if a row is slower, 2 on errors.
 #
 # What is paired is a row's value, turned so that more than 1 is faster. Values of kernels and layers are parts
 # of a limit (DRAM, peak) that the same process measured in between, for the work that it drew: neighbours on

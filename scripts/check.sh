@@ -3,7 +3,7 @@
 #   --full    also: all mutants instead of ten, every kernel set under the sanitizers, 163,840
 #             positions, all tests built by clang, the kernels for 64-bit ARM
 #   --quick   build and tests only
-# Without an option it takes at most 30 minutes on two quiet cores with nothing built. Slow checks
+# Without an option it takes about 40 minutes on two cores with nothing built. Slow checks
 # are not repeated while what they depend on is unchanged (lib/stamp.sh); they say so.
 set -euo pipefail
 . "$(dirname "$0")/lib/setup.sh"

@@ -2,7 +2,6 @@
 #include "lib/model/forward.h"
 
 #include <algorithm>
-#include <cstring>
 #include <utility>
 
 #include "lib/base/check.h"
