@@ -24,7 +24,6 @@ class Sequence {
 
   std::span<const TokenId> tokens() const { return tokens_; }
   std::size_t size() const { return tokens_.size(); }
-  std::span<const std::int32_t> pages() const { return pages_; }
 
   void truncate(std::size_t length) noexcept;  // to fewer tokens
   void share(const Sequence& other);           // an empty one becomes a copy: no key is copied

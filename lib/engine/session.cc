@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <deque>
 #include <functional>
-#include <optional>
 #include <utility>
 
 #include "lib/base/check.h"
