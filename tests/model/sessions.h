@@ -9,8 +9,10 @@
 
 #include "dsv32/session.h"
 
+#include "lib/backend/backend_kind.h"
 #include "tests/conformance/messages.h"
 #include "tests/support/kernel_sets.h"
+#include "tests/support/sanitized.h"
 
 namespace dsv32::test {
 
@@ -63,6 +65,10 @@ inline std::vector<Bits> one_by_one(const Model& model, const Tokens& tokens) {
 inline std::vector<std::string> kernel_sets() {
   return only_tested(available_backends().front().kernel_sets);
 }
+
+// Fewer random schedules will do: under a sanitizer each takes long, and on another backend than
+// the CPU's it is the passes that are new, not the schedules.
+inline bool is_slow() { return kSanitized || backend_kind(Device::cpu).shapes({}).fixed_width; }
 
 }  // namespace dsv32::test
 

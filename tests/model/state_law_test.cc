@@ -21,7 +21,8 @@ void check_schedules(const Model& model, const Model& other, const Tokens& text,
     wrong += equal(want[length - 1], logits) ? 0 : 1;
     ++compared;
   };
-  for (int step = 0; step < 50; ++step) {
+  const int steps = is_slow() ? 25 : 50;
+  for (int step = 0; step < steps; ++step) {
     Session& session = *sessions[random.below(sessions.size())];
     const std::size_t length = session.tokens().size();
     switch (random.below(5)) {
@@ -46,7 +47,7 @@ void check_schedules(const Model& model, const Model& other, const Tokens& text,
       }
     }
   }
-  CHECK(compared > 8);
+  CHECK(compared > 4);
   CHECK(wrong == 0);
 }
 
@@ -72,7 +73,8 @@ void check_law(const std::string& name, std::uint64_t seed, IndexerKeys keys = I
       REQUIRE((one.config().index_topk == 0 || one.config().index_topk < 100));
       const Tokens text = random_tokens(random, one, 150);  // well beyond index_topk
       const std::vector<Bits> want = one_by_one(one, text);
-      for (const auto& [threads, batch] : {std::pair{2, 64}, {3, 17}, {8, 5}}) {
+      for (const auto& [threads, batch] : {std::pair{3, 17}, {2, 64}, {8, 5}}) {
+        if (is_slow() && threads != 3) continue;
         INFO(kernels << ", threads " << threads);
         check_schedules(one, load_with(name, numerics, kernels, threads, batch, keys), text, want,
                         random);
