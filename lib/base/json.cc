@@ -1,5 +1,5 @@
 // nlohmann-json's SAX parser behind a guard: it lets duplicates, a BOM, endless depth and integers
-// rounded to doubles through.
+// rounded to doubles through, and takes a zero byte for the end of the text.
 #include "lib/base/json.h"
 
 #include <algorithm>
@@ -228,8 +228,12 @@ void append_json(std::string& out, const Json& value) {
 
 void scan_json(std::string_view text, std::string_view what,
                const std::function<void(const JsonEvent&)>& on_event) {
+  DSV32_CHECK(text.size() <= kMaxJsonBytes, limit, "{}: {} bytes of JSON, at most {}", what,
+              text.size(), kMaxJsonBytes);
   DSV32_CHECK(!text.starts_with("\xEF\xBB\xBF"), bad_format, "{}: begins with a byte order mark",
               what);
+  const std::size_t zero = text.find('\0');
+  DSV32_CHECK(zero == text.npos, bad_format, "{}: not JSON, a zero byte at byte {}", what, zero);
   Guard guard(what, on_event);
   nlohmann::json::sax_parse(text.begin(), text.end(), &guard);
 }
@@ -245,6 +249,33 @@ const Json* Json::find(std::string_view key) const {
     if (member.key == key) return &member.value;
   }
   return nullptr;
+}
+
+std::size_t replace_lone_surrogates(std::string& json) {
+  enum class Half { none, high, low };
+  // What the six characters at `at` spell.
+  const auto half = [&](std::size_t at) {
+    if (at + 6 > json.size() || json[at] != '\\' || json[at + 1] != 'u') return Half::none;
+    unsigned unit = 0;
+    const char* end = json.data() + at + 6;
+    const auto [stop, error] = std::from_chars(json.data() + at + 2, end, unit, 16);
+    if (error != std::errc() || stop != end || unit < 0xD800 || unit > 0xDFFF) return Half::none;
+    return unit < 0xDC00 ? Half::high : Half::low;
+  };
+  std::size_t replaced = 0;
+  for (std::size_t at = json.find('\\'); at != json.npos; at = json.find('\\', at)) {
+    const Half first = half(at);
+    if (first == Half::high && half(at + 6) == Half::low) {
+      at += 12;
+    } else if (first != Half::none) {
+      json.replace(at + 2, 4, "FFFD");
+      ++replaced;
+      at += 6;
+    } else {
+      at += 2;  // an escaped backslash is not the beginning of another escape
+    }
+  }
+  return replaced;
 }
 
 std::uint64_t parse_u64(std::string_view digits, std::string_view what) {

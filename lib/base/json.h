@@ -2,6 +2,7 @@
 #ifndef DSV32_LIB_BASE_JSON_H_
 #define DSV32_LIB_BASE_JSON_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -10,7 +11,9 @@
 
 namespace dsv32 {
 
+// The caps of all JSON that is read. Who reads a text may have a lower one for its bytes.
 inline constexpr int kMaxJsonDepth = 64;
+inline constexpr std::size_t kMaxJsonBytes = 100'000'000;  // as safetensors has for its headers
 
 // What a scan meets, in the order of the text. `text` lives during the call.
 struct JsonEvent {
@@ -33,9 +36,10 @@ struct JsonEvent {
 };
 
 // Reads `text` once, without building a value: for headers with 100,000 entries. Strict: RFC 8259,
-// no BOM, no duplicate key in an object, at most kMaxJsonDepth levels, no number beyond double's
-// range. Throws bad_format, or limit for the depth, naming `what`; exceptions of `on_event` pass.
-// Duplicates are reported at the end of their object.
+// no BOM, no duplicate key in an object, no lone surrogate, no number beyond double's range,
+// nothing but white space behind the value. A zero byte, which is nowhere legal, is found before
+// the first event. Throws bad_format, or limit for the caps above, naming `what`; exceptions of
+// `on_event` pass. Duplicates are reported at the end of their object.
 void scan_json(std::string_view text, std::string_view what,
                const std::function<void(const JsonEvent&)>& on_event);
 
@@ -66,6 +70,10 @@ struct JsonMember {
 
 // As scan_json, but returns the value.
 Json parse_json(std::string_view text, std::string_view what);
+
+// Writes \uFFFD over every escape of a lone surrogate, which no UTF-8 text can hold; `json` keeps
+// its length. Returns how many there were.
+std::size_t replace_lone_surrogates(std::string& json);
 
 // Digits of an integer event or value as a number; throws bad_format, naming `what`, if it does not
 // fit. Never goes through a double.

@@ -37,6 +37,42 @@ TEST_CASE("JSON that is refused") {
   }
 }
 
+TEST_CASE("reports_T11 JSON ends where its value ends") {
+  using namespace std::string_literals;
+  for (const std::string& text :
+       {"{}\0"s, "{}\0{}"s, "\0{}"s, "[1\0]"s, "1\0}, \"admin\": true"s, "{\"a\0b\": 1}"s,
+        "{}\n\0"s, "\0"s, "{} 1"s, "{},"s, "{}\xEF\xBB\xBF"s, "{}\x01"s}) {
+    INFO(python_json_string(text));
+    int events = 0;
+    check_error(ErrorCode::bad_format, "text",
+                [&] { scan_json(text, "text", [&](const JsonEvent&) { ++events; }); });
+    if (text.find('\0') != text.npos) CHECK(events == 0);
+  }
+  CHECK(round_trip(" \t\r\n{} \t\r\n") == "{}");
+  CHECK(round_trip("\"\\u0000\"") == "\"\\u0000\"");  // an escape is a character, no end
+}
+
+TEST_CASE("reports_T11 JSON has one cap on its bytes") {
+  std::string text(kMaxJsonBytes, ' ');
+  text[0] = '7';
+  CHECK(round_trip(text) == "7");
+  check_error(ErrorCode::limit, "100000001 bytes", [&] { parse_json(text + ' ', "text"); });
+}
+
+TEST_CASE("reports_T13 escapes of lone surrogates, and of pairs") {
+  const auto replaced = [](std::string text, std::size_t count) {
+    CHECK(replace_lone_surrogates(text) == count);
+    return text;
+  };
+  CHECK(replaced(R"("\ud800")", 1) == R"("\uFFFD")");
+  CHECK(replaced(R"("\uDFFFx\ud83d\ude00")", 1) == R"("\uFFFDx\ud83d\ude00")");
+  CHECK(replaced(R"("\ud83d\ud83d\ude00\ude00")", 2) == R"("\uFFFD\ud83d\ude00\uFFFD")");
+  CHECK(replaced(R"("\\ud800 \\\ud800")", 1) == R"("\\ud800 \\\uFFFD")");
+  for (const char* same : {R"("\ud7ff\ue000\u")", R"("\ud8)", R"("\ud8zz")", "\\", "", "\\u"}) {
+    CHECK(replaced(same, 0) == same);
+  }
+}
+
 TEST_CASE("JSON nesting is capped without recursion") {
   const std::string deep(1'000'000, '[');
   check_error(ErrorCode::limit, "64", [&] { parse_json(deep, "text"); });
