@@ -3,6 +3,8 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -11,6 +13,7 @@
 
 #include "dsv32/dsv32.h"
 
+#include "cli/json_text.h"
 #include "cli/tools.h"
 
 namespace {
@@ -26,9 +29,10 @@ void require(bool condition, const std::string& what) {
 
 Json read_json(const std::filesystem::path& file) {
   std::ifstream stream(file);
-  Json value = Json::parse(stream, nullptr, false);
-  require(!value.is_discarded(), file.string() + " is missing or not JSON");
-  return value;
+  const std::string text(std::istreambuf_iterator<char>(stream), {});
+  std::optional<Json> value = cli::parse_json(text);
+  require(value.has_value(), file.string() + " is missing or not JSON");
+  return *value;
 }
 
 bool contains_all(const std::string& text, const Json& words) {
@@ -114,7 +118,9 @@ std::vector<dsv32::Message> run_calls(const std::vector<dsv32::ToolCall>& calls,
   std::string all_results;
   require(calls.size() == part.at("calls").size(), "the model made another number of calls");
   for (std::size_t i = 0; i < calls.size(); ++i) {
-    const Json arguments = Json::parse(calls[i].arguments_json);
+    const std::optional<Json> read = cli::parse_json(calls[i].arguments_json);
+    require(read.has_value(), "the arguments are not JSON");
+    const Json& arguments = *read;
     const Json call = {{"name", calls[i].name}, {"arguments", arguments}};
     std::printf("  tool call: %s\n", call.dump().c_str());
     require(nlohmann::json(call) == nlohmann::json(part.at("calls")[i]),

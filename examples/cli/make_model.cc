@@ -5,6 +5,7 @@
 
 #include "cli/checkpoint_writer.h"
 #include "cli/cli.h"
+#include "cli/json_text.h"
 #include "cli/output.h"
 #include "cli/random_model.h"
 
@@ -88,7 +89,7 @@ void set_quantization(const MakeModelCommand& command, Json& config) {
 
 Json make_config(const MakeModelCommand& command) {
   Json config =
-      Json::parse(command.config.empty() ? kV32 : read_text(command.config), nullptr, false);
+      parse_json(command.config.empty() ? kV32 : read_text(command.config)).value_or(Json());
   if (!config.is_object()) throw UsageError("'" + command.config + "' is no JSON object");
   if (command.given("--layers")) config["num_hidden_layers"] = command.layers;
   if (config.contains("mlp_layer_types")) config.erase("mlp_layer_types");  // dense ones come first

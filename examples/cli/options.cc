@@ -6,9 +6,8 @@
 #include <limits>
 #include <map>
 
-#include <nlohmann/json.hpp>
-
 #include "cli/cli.h"
+#include "cli/json_text.h"
 
 namespace cli {
 namespace {
@@ -267,8 +266,8 @@ std::string read_prompt(const std::vector<std::string>& words, const std::string
 }
 
 std::vector<dsv32::TokenId> parse_ids(const std::string& text) {
-  const auto list = nlohmann::json::parse(text, nullptr, false);
-  const auto is_id = [](const nlohmann::json& value) {
+  const auto list = parse_json(text).value_or(nullptr);
+  const auto is_id = [](const nlohmann::ordered_json& value) {
     return value.is_number_integer() && value >= 0 &&
            value <= std::numeric_limits<dsv32::TokenId>::max();
   };

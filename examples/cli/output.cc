@@ -4,6 +4,8 @@
 #include <array>
 #include <cstdio>
 
+#include "cli/json_text.h"
+
 namespace cli {
 namespace {
 
@@ -86,9 +88,8 @@ Json to_json(const dsv32::Usage& usage) {
 }
 
 Json to_json(const dsv32::ToolCall& call) {
-  Json arguments = Json::parse(call.arguments_json, nullptr, false);
-  if (arguments.is_discarded()) arguments = call.arguments_json;
-  return {{"name", call.name}, {"arguments", arguments}};
+  return {{"name", call.name},
+          {"arguments", parse_json(call.arguments_json).value_or(Json(call.arguments_json))}};
 }
 
 std::string summary(const dsv32::Usage& usage) {

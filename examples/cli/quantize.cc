@@ -2,12 +2,14 @@
 #include <algorithm>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <thread>
 
 #include "cli/checkpoint_writer.h"
 #include "cli/cli.h"
 #include "cli/compact_model.h"
 #include "cli/compare_models.h"
+#include "cli/json_text.h"
 #include "cli/output.h"
 
 namespace cli {
@@ -53,7 +55,9 @@ void check_source(const dsv32::Checkpoint& source) {
 }
 
 Json new_config(const std::filesystem::path& dir, const CompactFormat& format) {
-  Json config = Json::parse(read_text((dir / "config.json").string()));
+  const std::optional<Json> read = parse_json(read_text((dir / "config.json").string()));
+  if (!read) throw UsageError("config.json is not JSON");
+  Json config = *read;
   Json quantization = {{"quant_method", format.bits == 8 ? "dsv32_int8" : "dsv32_int4"},
                        {"bits", format.bits},
                        {"group_size", format.group}};
@@ -87,7 +91,7 @@ void convert(const QuantizeCommand& command, const std::filesystem::path& dir,
 std::vector<std::vector<dsv32::TokenId>> eval_texts(const QuantizeCommand& command,
                                                     const std::filesystem::path& dir) {
   const std::string text = command.eval.empty() ? kText : read_text(command.eval);
-  const Json json = Json::parse(text, nullptr, false);
+  const Json json = parse_json(text).value_or(Json());
   std::vector<std::vector<dsv32::TokenId>> texts;
   if (json.is_array() && !json.empty() && json.front().is_array()) {
     for (const Json& list : json) texts.push_back(parse_ids(list.dump()));

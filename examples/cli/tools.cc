@@ -6,6 +6,7 @@
 #include <cstring>
 #include <fcntl.h>
 #include <fstream>
+#include <iterator>
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
@@ -15,6 +16,8 @@
 #include <unistd.h>
 
 #include <nlohmann/json.hpp>
+
+#include "cli/json_text.h"
 
 extern char** environ;
 
@@ -152,7 +155,8 @@ Tool parse_tool(const Json& entry, const std::filesystem::path& folder) {
 std::vector<Tool> load_tools(const std::filesystem::path& file) {
   std::ifstream stream(file);
   if (!stream) throw std::runtime_error("cannot read tools file '" + file.string() + "'");
-  const Json list = Json::parse(stream, nullptr, false);
+  const std::string text(std::istreambuf_iterator<char>(stream), {});
+  const Json list = parse_json(text).value_or(Json());
   if (!list.is_array())
     throw std::runtime_error("tools file '" + file.string() + "' is not a JSON list");
   std::vector<Tool> tools;
