@@ -9,8 +9,6 @@
 
 #include "dsv32/chat_template.h"
 
-#include "lib/base/json.h"
-
 namespace dsv32 {
 
 class PromptBuilder {
@@ -33,6 +31,8 @@ class PromptBuilder {
   }
   // From here on the model writes.
   void hand_over(bool thinking);
+  // Whether what the model writes first is reasoning, where the last words do not say so.
+  void set_in_reasoning(bool in_reasoning) { prompt_.in_reasoning = in_reasoning; }
 
   Prompt take() && { return std::move(prompt_); }
 
@@ -45,13 +45,6 @@ Prompt render_v32(std::span<const Message> messages, ThinkingMode mode,
                   const RenderOptions& options);
 Prompt render_v31(std::span<const Message> messages, ThinkingMode mode,
                   const RenderOptions& options);
-
-// Tool k of message i: the value of "function", or the object itself. Throws bad_format, limit.
-Json declared_function(std::span<const Message> messages, std::size_t i, std::size_t k);
-
-// Limits on what one message declares; beyond them: limit.
-inline constexpr std::size_t kMaxTools = 1000;
-inline constexpr std::size_t kMaxToolBytes = std::size_t{512} << 10;
 
 }  // namespace dsv32
 

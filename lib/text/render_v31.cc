@@ -1,5 +1,6 @@
 // The encoding of DeepSeek-V3.1 and V3.2-Exp, after their chat template: tool calls as tokens with
 // raw JSON; tools themselves as the model card writes them.
+#include <algorithm>
 #include <cstddef>
 #include <string>
 #include <string_view>
@@ -8,6 +9,7 @@
 #include "lib/base/check.h"
 #include "lib/base/json.h"
 #include "lib/text/markers.h"
+#include "lib/text/message_checks.h"
 #include "lib/text/prompt_builder.h"
 
 namespace dsv32 {
@@ -32,16 +34,13 @@ class Renderer {
   Prompt render() {
     for (std::size_t i = 0; i < messages_.size(); ++i) check(i);
     only_system_ = system_text();
-    for (std::size_t i = 0; i < messages_.size(); ++i) {
-      render_at(i);
-      // The context decides the state and is not printed.
-      if (i + 1 == options_.context) out_ = PromptBuilder();
+    for (std::size_t i = 0; i < messages_.size();) {
+      if (i == options_.context) forget_context();
+      i = render_at(i);
     }
-    if (options_.add_generation_prompt && !after_tool_ &&
-        (after_user_ || only_system_ || !has_prefix_)) {
-      out_.trusted(markers::kAssistant);
-      out_.hand_over(thinking_);
-    }
+    if (options_.context == messages_.size()) forget_context();
+    if (options_.add_generation_prompt && !after_tool_ && !is_continued_) open_turn();
+    if (is_continued_) out_.set_in_reasoning(thinking_ && !after_tool_);
     return std::move(out_).take();
   }
 
@@ -57,12 +56,19 @@ class Renderer {
     DSV32_CHECK(message.role != Role::system || options_.context == 0 || i < options_.context,
                 invalid_argument, "messages[{}]: system text stands at the start, which is sent",
                 i);
-    // Without its call a result would be read as the model's own words.
-    DSV32_CHECK(message.role != Role::tool || (i > 0 && answers(messages_[i - 1])),
-                invalid_argument, "messages[{}]: a tool result without its call", i);
   }
-  static bool answers(const Message& before) {
-    return before.role == Role::tool || !before.tool_calls.empty();
+  // It decides the state and is not printed.
+  void forget_context() {
+    if (options_.context > 0) out_ = PromptBuilder();
+  }
+  // The last message, those apart that stand at the start.
+  bool is_last(std::size_t i) const {
+    const auto is_system = [](const Message& m) { return m.role == Role::system; };
+    return std::ranges::all_of(messages_.subspan(i + 1), is_system);
+  }
+  void open_turn() {
+    out_.trusted(markers::kAssistant);
+    out_.hand_over(thinking_);
   }
 
   // All system messages, wherever they stand, and their tools. False: there is none.
@@ -106,11 +112,12 @@ class Renderer {
     out_.trusted("\n");
   }
 
-  void render_at(std::size_t i) {
+  // Returns the next message's index.
+  std::size_t render_at(std::size_t i) {
     const Message& message = messages_[i];
     switch (message.role) {
       case Role::system:
-        return;  // stands at the start
+        return i + 1;  // stands at the start
       case Role::user:
         out_.trusted(markers::kUser);
         out_.untrusted(message.content);
@@ -118,20 +125,33 @@ class Renderer {
         after_tool_ = false;
         break;
       case Role::assistant:
+        is_continued_ = options_.add_generation_prompt && message.prefix && is_last(i);
+        if (is_continued_) {
+          begin_answer(i);
+          break;
+        }
         message.tool_calls.empty() ? answer(message) : call(message);
         after_user_ = after_tool_ = false;
         break;
       case Role::tool:
-        out_.trusted(markers::kOutputBegin);
-        out_.untrusted(message.content);
-        out_.trusted(markers::kOutputEnd);
-        after_user_ = false;
+        only_system_ = after_user_ = false;
         after_tool_ = true;
-        break;
+        return results(i);
       case Role::developer:
         throw Error(ErrorCode::internal, "developer role reached the V3.1 renderer");
     }
     only_system_ = false;
+    return i + 1;
+  }
+
+  // What follows its <think> if the reasoning is in the content; nothing is cut behind a result.
+  std::string_view shown(const Message& message) const {
+    std::string_view content = message.content;
+    const std::size_t end_think = content.find(markers::kEndThink);
+    if (!after_tool_ && end_think != std::string_view::npos) {
+      content.remove_prefix(end_think + markers::kEndThink.size());
+    }
+    return content;
   }
 
   void answer(const Message& message) {
@@ -139,14 +159,29 @@ class Renderer {
       out_.trusted(markers::kAssistant);
       out_.trusted(message.prefix && thinking_ ? markers::kThink : markers::kEndThink);
     }
-    has_prefix_ = has_prefix_ || message.prefix;
-    std::string_view content = message.content;
-    const std::size_t end_think = content.find(markers::kEndThink);
-    if (!after_tool_ && end_think != std::string_view::npos) {
-      content.remove_prefix(end_think + markers::kEndThink.size());
-    }
-    out_.untrusted(content);
+    out_.untrusted(shown(message));
     out_.trusted(markers::kEos);
+  }
+
+  // The model goes on where message i ends.
+  void begin_answer(std::size_t i) {
+    DSV32_CHECK(messages_[i].tool_calls.empty(), invalid_argument,
+                "messages[{}]: a prefix cannot have tool calls", i);
+    if (!after_tool_) open_turn();
+    out_.untrusted(shown(messages_[i]));
+  }
+
+  // A run of tool messages from its first one.
+  std::size_t results(std::size_t begin) {
+    const ResultRun run = result_run(messages_, begin, options_.context);
+    if (begin < options_.context && options_.context < run.end) forget_context();
+    for (const std::size_t i : run.order) {
+      if (i < options_.context && options_.context < run.end) continue;
+      out_.trusted(markers::kOutputBegin);
+      out_.untrusted(messages_[i].content);
+      out_.trusted(markers::kOutputEnd);
+    }
+    return run.end;
   }
 
   void call(const Message& message) {
@@ -160,7 +195,7 @@ class Renderer {
       out_.trusted(markers::kCallBegin);
       out_.untrusted(call.name);
       out_.trusted(markers::kSeparator);
-      out_.untrusted(call.arguments_json);
+      out_.untrusted(is_blank(call.arguments_json) ? "{}" : std::string_view(call.arguments_json));
       out_.trusted(markers::kCallEnd);
     }
     out_.trusted(markers::kCallsEnd);
@@ -172,8 +207,8 @@ class Renderer {
   const RenderOptions& options_;
   PromptBuilder out_;
   bool after_user_ = false, after_tool_ = false;
-  bool only_system_ = false;  // there is system text, and nothing else so far
-  bool has_prefix_ = false;   // some answer was begun for the model
+  bool only_system_ = false;   // there is system text, and nothing else so far
+  bool is_continued_ = false;  // the last answer was begun for the model
 };
 
 }  // namespace

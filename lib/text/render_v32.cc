@@ -1,14 +1,13 @@
 // DeepSeek-V3.2's encoding, after its encoding_dsv32.py: DSML tool calls, thinking kept through the
 // tool rounds of the last turn.
-#include <algorithm>
 #include <cstddef>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "lib/base/check.h"
 #include "lib/base/json.h"
 #include "lib/text/markers.h"
+#include "lib/text/message_checks.h"
 #include "lib/text/prompt_builder.h"
 
 namespace dsv32 {
@@ -60,13 +59,55 @@ class Renderer {
   }
 
   Prompt render() {
+    const bool is_question = options_.add_generation_prompt && !messages_.empty();
+    if (is_question) check_question();
     if (options_.add_bos && options_.context == 0) out_.trusted(markers::kBos);
     for (std::size_t i = options_.context; i < messages_.size();) i = render_at(i);
+    if (is_question) {  // the hand-over may be in the context
+      const Message& last = messages_.back();
+      out_.set_in_reasoning(thinking_ && (last.role != Role::assistant || last.content.empty()));
+    }
     return std::move(out_).take();
   }
 
  private:
   static constexpr std::size_t kNone = ~std::size_t{0};
+
+  // A prompt that is to be answered ends where the model writes. Behind a hand-over nothing else
+  // may stand, or the answer is read for what it is not.
+  void check_question() const {
+    const std::size_t last = messages_.size() - 1;
+    for (std::size_t i = 0; i < last; ++i) {
+      DSV32_CHECK(!messages_[i].prefix, invalid_argument,
+                  "messages[{}]: only the last message can be a prefix", i);
+    }
+    DSV32_CHECK(messages_[last].role != Role::system, invalid_argument,
+                "messages[{}]: a system message cannot stand last, behind the place where the "
+                "answer begins: put it at the start or in front of the user's message",
+                last);
+    if (messages_[last].role != Role::assistant) return check_handed_over(last);
+    DSV32_CHECK(messages_[last].prefix, invalid_argument,
+                "messages[{}]: an answer stands last: add a user message, or set its prefix to "
+                "have it continued",
+                last);
+    DSV32_CHECK(messages_[last].tool_calls.empty(), invalid_argument,
+                "messages[{}]: a prefix cannot have tool calls", last);
+    DSV32_CHECK(last > 0, invalid_argument, "messages[0]: a prefix without a question");
+    check_handed_over(last - 1);
+  }
+  void check_handed_over(std::size_t i) const {
+    const Role role = messages_[i].role;
+    DSV32_CHECK(asks(messages_[i]) || role == Role::tool, invalid_argument,
+                "messages[{}]: a prefix must follow a user message or tool results", i + 1);
+    if (role != Role::tool) return;
+    const ResultRun run = result_run(messages_, i, options_.context);
+    DSV32_CHECK(run.complete(), invalid_argument,
+                "messages[{}]: {} results for {} calls: the model cannot go on before it has all",
+                i, run.end - run.begin, run.calls);
+  }
+  bool is_continued(std::size_t i) const {
+    return options_.add_generation_prompt && messages_[i].prefix && i + 1 == messages_.size();
+  }
 
   static bool asks(const Message& message) {
     return message.role == Role::user || message.role == Role::developer;
@@ -93,7 +134,7 @@ class Renderer {
         out_.trusted(markers::kUser);
         return ask(i);
       case Role::assistant:
-        answer(i);
+        is_continued(i) ? begin_answer(messages_[i]) : answer(i);
         return i + 1;
       case Role::tool:
         return results(i);
@@ -128,9 +169,15 @@ class Renderer {
     }
   }
 
+  // The model goes on where `message` ends.
+  void begin_answer(const Message& message) {
+    if (thinking_) out_.untrusted(message.reasoning);
+    if (thinking_ && !message.content.empty()) out_.trusted(markers::kEndThink);
+    out_.untrusted(message.content);
+  }
+
   void answer(std::size_t i) {
     const Message& message = messages_[i];
-    DSV32_CHECK(!message.prefix, unsupported, "messages[{}]: V3.2 has no prefix", i);
     if (thinking_ && in_last_turn(i)) {
       DSV32_CHECK(!message.reasoning.empty() || !message.tool_calls.empty(), invalid_argument,
                   "messages[{}]: in thinking mode an answer to the last question needs its "
@@ -152,9 +199,7 @@ class Renderer {
 
   void invoke(std::size_t i, std::size_t k) {
     const ToolCall& call = messages_[i].tool_calls[k];
-    const std::string what = formatted("messages[{}].tool_calls[{}].arguments_json", i, k);
-    const Json arguments = parse_json(call.arguments_json, what);
-    DSV32_CHECK(arguments.is_object(), bad_format, "{}: not an object", what);
+    const Json arguments = arguments_of(messages_, i, k, options_.log);
     out_.trusted("\n");
     out_.trusted(markers::kInvokeOpen);
     out_.trusted(" name=\"");
@@ -180,52 +225,19 @@ class Renderer {
 
   // A run of tool messages, from its first one that is not in the context.
   std::size_t results(std::size_t begin) {
-    std::size_t first = begin, end = begin;
-    while (first > 0 && messages_[first - 1].role == Role::tool) --first;
-    while (end < messages_.size() && messages_[end].role == Role::tool) ++end;
-    DSV32_CHECK(first > 0 && messages_[first - 1].role == Role::assistant, invalid_argument,
-                "messages[{}]: a tool result must follow an assistant message", begin);
-    const std::vector<ToolCall>& calls = messages_[first - 1].tool_calls;
-    DSV32_CHECK(end - first <= calls.size(), invalid_argument,
-                "messages[{}]: a tool result without its call", first + calls.size());
-    const std::vector<std::size_t> order = in_call_order(first, end, calls);
-    if (begin == first) out_.trusted("\n\n<function_results>");
-    for (const std::size_t i : order) {
+    const ResultRun run = result_run(messages_, begin, options_.context);
+    if (begin == run.begin) out_.trusted("\n\n<function_results>");
+    for (const std::size_t i : run.order) {
       if (i < begin) continue;
       out_.trusted("\n<result>");
       out_.untrusted(messages_[i].content);
       out_.trusted("</result>");
     }
-    if (end - first == calls.size()) {
+    if (run.complete()) {
       out_.trusted("\n</function_results>\n\n");
-      out_.hand_over(thinking_ && in_last_turn(end - 1));
+      out_.hand_over(thinking_ && in_last_turn(run.end - 1));
     }
-    return end;
-  }
-
-  // The prompt names results by their place only, so those with an id go to their call's place.
-  std::vector<std::size_t> in_call_order(std::size_t first, std::size_t end,
-                                         const std::vector<ToolCall>& calls) const {
-    std::vector<std::size_t> by_call(calls.size(), kNone);
-    for (std::size_t i = first; i < end; ++i) {
-      const std::string& id = messages_[i].tool_call_id;
-      if (id.empty()) continue;
-      const auto call = std::ranges::find(calls, id, &ToolCall::id);
-      DSV32_CHECK(call != calls.end(), invalid_argument,
-                  "messages[{}]: no call of the last answer has the id {}", i, quote(id));
-      std::size_t& slot = by_call[static_cast<std::size_t>(call - calls.begin())];
-      DSV32_CHECK(slot == kNone, invalid_argument, "messages[{}]: a second result for call {}", i,
-                  quote(id));
-      slot = i;
-    }
-    auto free = by_call.begin();
-    for (std::size_t i = first; i < end; ++i) {
-      if (!messages_[i].tool_call_id.empty()) continue;
-      free = std::find(free, by_call.end(), kNone);
-      *free = i;
-    }
-    std::erase(by_call, kNone);
-    return by_call;
+    return run.end;
   }
 
   std::span<const Message> messages_;

@@ -25,6 +25,7 @@ std::string encode_v32(const Json& row) {
   for (const Json& item : member(row, "input").items) messages.push_back(to_message(item));
   const RenderOptions options{.drop_thinking = flag(args, "drop_thinking", true),
                               .add_bos = flag(args, "add_default_bos_token", true),
+                              .add_generation_prompt = false,  // the reference asks nothing
                               .context = sent};
   const ThinkingMode mode = to_mode(member(args, "thinking_mode").text);
   return ChatTemplate(ChatFormat::v32).render(messages, mode, options).text;
@@ -133,7 +134,8 @@ void check_request(const std::filesystem::path& path, Report& report) {
   const auto want_path = path.parent_path() / want_name;
   std::string want = read_file(std::filesystem::path(want_path).replace_extension(".txt"));
   const ChatTemplate format(ChatFormat::v32);
-  std::string got = format.render(messages, ThinkingMode::thinking).text;
+  std::string got =
+      format.render(messages, ThinkingMode::thinking, {.add_generation_prompt = false}).text;
   for (std::string* text : {&got, &want}) text->erase(text->find_last_not_of('\n') + 1);
   const std::string fault = compare_text("prompt", got, want);
   report.result(name, fault.empty(), fault);
@@ -142,7 +144,8 @@ void check_request(const std::filesystem::path& path, Report& report) {
     const Message& message = messages[i];
     if (message.role != Role::assistant || message.reasoning.empty()) continue;
     const auto sent = std::span(messages).first(i + 1);
-    const std::string text = format.render(sent, ThinkingMode::thinking, {.context = i}).text;
+    const RenderOptions alone{.add_generation_prompt = false, .context = i};
+    const std::string text = format.render(sent, ThinkingMode::thinking, alone).text;
     const Parsed back = parse(ToolCallParser(ChatFormat::v32, true, {.strict = true}), text,
                               every_byte(text), FinishReason::length);
     std::string difference = back.refused ? "refused" : back.broken;
@@ -157,8 +160,7 @@ void check_request(const std::filesystem::path& path, Report& report) {
     if (difference.empty()) {
       std::vector<Message> replaced = again;
       replaced.push_back(back.message);
-      const std::string text_again =
-          format.render(replaced, ThinkingMode::thinking, {.context = i}).text;
+      const std::string text_again = format.render(replaced, ThinkingMode::thinking, alone).text;
       difference = compare_text("rendered again", text_again, text);
     }
     report.result(formatted("{} message {}", name, i), difference.empty(), difference);

@@ -43,11 +43,19 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     if (kind == 5) message.tools_json = {text};
     if (kind == 6) message.response_format_json = text;
     if (kind == 7) message.tool_call_id = text;
+    message.prefix = static_cast<unsigned char>(field[1]) / 8 % 4 == 1;
     messages.push_back(std::move(message));
   }
   return fuzz::run([&] {
-    const Prompt prompt = ChatTemplate(format).render(
-        messages, mode, {.add_bos = data[1] % 2 == 0, .context = data[1] / 2u % 4});
+    const RenderOptions options{.add_bos = data[1] % 2 == 0,
+                                .add_generation_prompt = data[1] / 64u % 2 == 0,
+                                .context = data[1] / 2u % 4};
+    const Prompt prompt = ChatTemplate(format).render(messages, mode, options);
+    fuzz::require(!prompt.in_reasoning || mode == ThinkingMode::thinking);
+    if (options.add_generation_prompt && format != ChatFormat::v31 && !messages.empty()) {
+      const Role last = messages.back().role;
+      fuzz::require(last != Role::system && (last != Role::assistant || messages.back().prefix));
+    }
     std::size_t end = 0;
     for (const ByteRange& range : prompt.untrusted) {
       fuzz::require(range.begin >= end && range.begin < range.end);

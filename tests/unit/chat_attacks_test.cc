@@ -183,10 +183,10 @@ TEST_CASE("PA-19 100,000 messages come back from their text") {
   const int messages = kSanitized ? 10000 : 100000;
   for (int i = 0; i < messages; ++i) {
     const Message message = maker.make();
-    const std::string text =
-        ChatTemplate()
-            .render(Messages{question, message}, ThinkingMode::thinking, {.context = 1})
-            .text;
+    const std::string text = ChatTemplate()
+                                 .render(Messages{question, message}, ThinkingMode::thinking,
+                                         {.add_generation_prompt = false, .context = 1})
+                                 .text;
     const ToolCallParser parser(ChatFormat::v32, true, {.strict = true});
     const Parsed got = conformance::parse(
         parser, text, conformance::random_cuts(text, maker.random()), FinishReason::length);

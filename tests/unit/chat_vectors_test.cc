@@ -29,10 +29,10 @@ std::vector<std::string> official_outputs(const std::string& name) {
   std::vector<std::string> outputs;
   for (std::size_t i = 0; i < messages.size(); ++i) {
     if (messages[i].role != Role::assistant || messages[i].reasoning.empty()) continue;
-    outputs.push_back(
-        ChatTemplate()
-            .render(std::span(messages).first(i + 1), ThinkingMode::thinking, {.context = i})
-            .text);
+    outputs.push_back(ChatTemplate()
+                          .render(std::span(messages).first(i + 1), ThinkingMode::thinking,
+                                  {.add_generation_prompt = false, .context = i})
+                          .text);
   }
   REQUIRE(!outputs.empty());
   return outputs;
