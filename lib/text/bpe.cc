@@ -5,16 +5,115 @@
 #include <functional>
 #include <limits>
 
+#include "lib/base/check.h"
+
 namespace dsv32 {
 namespace {
 
 // Up to here a scan for the lowest rank beats a heap.
 constexpr std::size_t kShortSymbols = 24;
 
+constexpr std::size_t kMaxWindow = std::size_t{1} << 28;  // its scratch is 7 GiB
+
+bool begins_character(std::string_view text, std::size_t at) {
+  return at >= text.size() || (static_cast<unsigned char>(text[at]) & 0xC0u) != 0x80;
+}
+
+// At most `size` bytes, to the end of a character.
+std::string_view head(std::string_view text, std::size_t size) {
+  size = std::min(size, text.size());
+  while (size > 0 && !begins_character(text, size)) --size;
+  return text.substr(0, size);
+}
+
 }  // namespace
 
-void BytePairEncoder::encode(std::string_view piece, std::vector<TokenId>& out) {
-  if (!encode_short(piece, out)) encode_long(piece, out);
+void TokenList::grow(std::size_t count) {
+  const std::size_t need = tokens_.size() + count;
+  const std::size_t most = need + (total_ - std::min(total_, done_));
+  const double rate =
+      static_cast<double>(need) / static_cast<double>(std::max(done_, std::size_t{1}));
+  const double guess = rate * static_cast<double>(total_) * 17 / 16;
+  tokens_.reserve(std::min(most, std::max(need + need / 16, static_cast<std::size_t>(guess))));
+}
+
+std::vector<TokenId> TokenList::take() && {
+  if (tokens_.capacity() / 2 > tokens_.size()) tokens_.shrink_to_fit();
+  return std::move(tokens_);
+}
+
+void BytePairEncoder::encode(std::string_view piece, TokenList& out) {
+  if (piece.size() > window_) return encode_windows(piece, out);
+  tokens_.clear();
+  if (!encode_short(piece, tokens_)) encode_long(piece, tokens_);
+  out.append(tokens_, piece.size());
+}
+
+// Why a long piece may be taken apart: tokens are its encoding if each two neighbours are the
+// encoding of their own bytes. For the first merge across a border between two of them would be the
+// first across it in these two alone as well: of all candidates, and so of theirs, it had the
+// lowest rank. Inside a window all neighbours are; where two windows meet it is looked up.
+void BytePairEncoder::encode_windows(std::string_view piece, TokenList& out) {
+  const TokenList::Mark begin = out.mark();
+  for (std::size_t size = window_; !encode_windows_of(size, piece, out); size *= 2) {
+    // What the larger windows hold may differ from where the first one began.
+    DSV32_CHECK(size < kMaxWindow, limit, "{} bytes of text cannot be taken apart", piece.size());
+    out.back_to(begin);
+  }
+}
+
+bool BytePairEncoder::encode_windows_of(std::size_t size, std::string_view piece, TokenList& out) {
+  std::string_view window = head(piece, size);
+  tokens_.clear();
+  encode_long(window, tokens_);
+  while (window.size() < piece.size()) {
+    bool joined = false;
+    // A window's end misses what follows: the cut is well before it, or else still earlier.
+    for (std::size_t back = size / 16; back < window.size() && !joined; back = back * 4 + 1) {
+      const auto [count, at] = cut(window, tokens_, window.size() - back);
+      if (count == 0) break;
+      next_tokens_.clear();
+      encode_long(head(piece.substr(at), size), next_tokens_);
+      const std::span done = std::span(tokens_).first(count);
+      joined = fit(piece, at, done, next_tokens_);
+      if (!joined) continue;
+      out.append(done, at);
+      tokens_.swap(next_tokens_);
+      piece.remove_prefix(at);
+    }
+    if (!joined) return false;
+    window = head(piece, size);
+  }
+  out.append(tokens_, piece.size());
+  return true;
+}
+
+std::pair<std::size_t, std::size_t> BytePairEncoder::cut(std::string_view window,
+                                                         std::span<const TokenId> tokens,
+                                                         std::size_t limit) const {
+  std::size_t at = window.size(), count = tokens.size();
+  while (count > 0 && (at > limit || !begins_character(window, at))) at -= size_of(tokens[--count]);
+  return {count, at};
+}
+
+bool BytePairEncoder::fit(std::string_view text, std::size_t at, std::span<const TokenId> left,
+                          std::span<const TokenId> right) {
+  // As few tokens as are whole characters together.
+  std::size_t begin = at, end = at, before = 0, behind = 0;
+  do {
+    begin -= size_of(left[left.size() - ++before]);
+  } while (begin > 0 && before < left.size() && !begins_character(text, begin));
+  do {
+    end += size_of(right[behind++]);
+  } while (behind < right.size() && !begins_character(text, end));
+  joint_.clear();
+  const std::string_view both = text.substr(begin, end - begin);
+  if (!encode_short(both, joint_)) encode_long(both, joint_);
+  return joint_.size() == before + behind &&
+         std::equal(joint_.begin(), joint_.begin() + static_cast<std::ptrdiff_t>(before),
+                    left.end() - static_cast<std::ptrdiff_t>(before)) &&
+         std::equal(joint_.end() - static_cast<std::ptrdiff_t>(behind), joint_.end(),
+                    right.begin());
 }
 
 BytePairEncoder::First BytePairEncoder::first_symbol(std::string_view rest) const {

@@ -16,6 +16,8 @@
 namespace dsv32 {
 namespace {
 
+constexpr std::size_t kMaxTextBytes = std::size_t{1} << 30;
+
 void check_ranges(const Prompt& prompt) {
   std::size_t end = 0;
   for (const ByteRange& range : prompt.untrusted) {
@@ -26,31 +28,33 @@ void check_ranges(const Prompt& prompt) {
   }
 }
 
-// `prompt` with well-formed text, its ranges moved along.
-Prompt well_formed(const Prompt& prompt) {
-  Prompt out;
-  std::vector<std::size_t*> borders;
-  out.untrusted = prompt.untrusted;
-  for (ByteRange& range : out.untrusted) {
-    borders.push_back(&range.begin);
-    borders.push_back(&range.end);
-  }
-  std::size_t next = 0;
-  const std::string_view text = prompt.text;
-  for (std::size_t at = 0; at < text.size();) {
+void check_size(std::string_view text) {
+  DSV32_CHECK(text.size() <= kMaxTextBytes, limit, "{} bytes of text, at most {} a call",
+              text.size(), kMaxTextBytes);
+}
+
+bool is_well_formed(std::string_view text) { return valid_prefix(text) == text.size(); }
+
+// `ranges` of `text`, in replace_ill_formed(text). One that begins or ends inside of a character
+// holds all of it.
+std::vector<ByteRange> moved_along(std::vector<ByteRange> ranges, std::string_view text) {
+  const std::size_t borders = 2 * ranges.size();
+  const auto border = [&](std::size_t k) -> std::size_t& {
+    return k % 2 == 0 ? ranges[k / 2].begin : ranges[k / 2].end;
+  };
+  std::size_t next = 0, moved = 0;
+  for (std::size_t at = 0; at < text.size() && next < borders;) {
     const Utf8Char c = next_utf8(text.substr(at));
-    const std::string_view character =
-        c.state == Utf8Char::State::valid ? text.substr(at, c.size) : kReplacement;
-    // A range that begins or ends inside a character holds all of it.
-    for (; next < borders.size() && *borders[next] < at + c.size; ++next) {
-      const bool ends_inside = next % 2 == 1 && *borders[next] > at;
-      *borders[next] = out.text.size() + (ends_inside ? character.size() : 0);
+    const std::size_t size = c.state == Utf8Char::State::valid ? c.size : kReplacement.size();
+    for (; next < borders && border(next) < at + c.size; ++next) {
+      const bool ends_inside = next % 2 == 1 && border(next) > at;
+      border(next) = moved + (ends_inside ? size : 0);
     }
-    out.text += character;
+    moved += size;
     at += c.size;
   }
-  while (next < borders.size()) *borders[next++] = out.text.size();
-  return out;
+  while (next < borders) border(next++) = moved;
+  return ranges;
 }
 
 }  // namespace
@@ -67,8 +71,7 @@ class Tokenizer::Impl {
 
   // `text` is well formed; markers match only outside of `untrusted`.
   std::vector<TokenId> encode(std::string_view text, std::span<const ByteRange> untrusted) const {
-    std::vector<TokenId> ids;
-    ids.reserve(text.size() / 3 + 4);
+    TokenList ids(text.size());
     BytePairEncoder encoder(vocabulary);
     const auto encode_plain = [&](std::string_view piece) {
       pretokenize(piece, [&](std::string_view p) { encoder.encode(p, ids); });
@@ -78,7 +81,7 @@ class Tokenizer::Impl {
             [&](std::size_t b, std::size_t e) { encode_plain(text.substr(b, e - b)); });
     };
     split(first_, text, {0, text.size()}, untrusted, ids, in_second);
-    return ids;
+    return std::move(ids).take();
   }
 
   Vocabulary vocabulary;
@@ -87,8 +90,7 @@ class Tokenizer::Impl {
   // Goes over `part` of `text`: adds what `tokens` matches to `ids`, gives the rest to `on_rest`.
   template <class OnRest>
   static void split(const AddedTokens& tokens, std::string_view text, ByteRange part,
-                    std::span<const ByteRange> untrusted, std::vector<TokenId>& ids,
-                    const OnRest& on_rest) {
+                    std::span<const ByteRange> untrusted, TokenList& ids, const OnRest& on_rest) {
     std::size_t rest = part.begin, at = part.begin;
     auto range = std::partition_point(untrusted.begin(), untrusted.end(),
                                       [&](const ByteRange& r) { return r.end <= part.begin; });
@@ -106,7 +108,7 @@ class Tokenizer::Impl {
         continue;
       }
       if (at > rest) on_rest(rest, at);
-      ids.push_back(match.id);
+      ids.append(std::span(&match.id, 1), match.size);
       rest = at += match.size;
     }
     if (part.end > rest) on_rest(rest, part.end);
@@ -129,16 +131,20 @@ Tokenizer Tokenizer::parse(std::string_view json) {
 
 std::vector<TokenId> Tokenizer::encode(std::string_view text, bool parse_special) const {
   const Impl& impl = held(impl_);
-  const std::string valid = valid_utf8(std::string(text));
-  const ByteRange all{0, valid.size()};
-  return impl.encode(valid, std::span(&all, parse_special ? 0 : 1));
+  check_size(text);
+  std::string replaced;
+  if (!is_well_formed(text)) text = replaced = replace_ill_formed(text);
+  const ByteRange all{0, text.size()};
+  return impl.encode(text, std::span(&all, parse_special ? 0 : 1));
 }
 
 std::vector<TokenId> Tokenizer::encode(const Prompt& prompt) const {
   const Impl& impl = held(impl_);
+  check_size(prompt.text);
   check_ranges(prompt);
-  const Prompt valid = well_formed(prompt);
-  return impl.encode(valid.text, valid.untrusted);
+  if (is_well_formed(prompt.text)) return impl.encode(prompt.text, prompt.untrusted);
+  const std::string text = replace_ill_formed(prompt.text);
+  return impl.encode(text, moved_along(prompt.untrusted, prompt.text));
 }
 
 std::string Tokenizer::decode(std::span<const TokenId> tokens, bool skip_special) const {

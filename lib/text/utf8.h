@@ -61,19 +61,35 @@ inline std::size_t valid_prefix(std::string_view text) {
   return at;
 }
 
-// `text` with every ill-formed part replaced.
-inline std::string valid_utf8(std::string text) {
-  std::size_t good = valid_prefix(text);
-  if (good == text.size()) return text;
-  std::string out;
-  for (std::string_view rest = text; !rest.empty(); good = valid_prefix(rest)) {
-    out += rest.substr(0, good);
-    rest.remove_prefix(good);
-    if (rest.empty()) break;
-    out += kReplacement;
-    rest.remove_prefix(next_utf8(rest).size);
+// Calls on_part(part, is_good) for well-formed runs and ill-formed parts, in order.
+template <class OnPart>
+void for_each_utf8_part(std::string_view text, const OnPart& on_part) {
+  while (!text.empty()) {
+    const std::size_t good = valid_prefix(text);
+    if (good > 0) on_part(text.substr(0, good), true);
+    text.remove_prefix(good);
+    if (text.empty()) return;
+    const std::size_t bad = next_utf8(text).size;
+    on_part(text.substr(0, bad), false);
+    text.remove_prefix(bad);
   }
+}
+
+// `text` with every ill-formed part replaced, in memory of just that size.
+inline std::string replace_ill_formed(std::string_view text) {
+  std::size_t size = 0;
+  for_each_utf8_part(text, [&](std::string_view part, bool is_good) {
+    size += is_good ? part.size() : kReplacement.size();
+  });
+  std::string out;
+  out.reserve(size);
+  for_each_utf8_part(
+      text, [&](std::string_view part, bool is_good) { out += is_good ? part : kReplacement; });
   return out;
+}
+
+inline std::string valid_utf8(std::string text) {
+  return valid_prefix(text) == text.size() ? text : replace_ill_formed(text);
 }
 
 }  // namespace dsv32

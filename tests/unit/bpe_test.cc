@@ -2,6 +2,7 @@
 #include "lib/text/bpe.h"
 
 #include <map>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -76,6 +77,12 @@ Vocabulary vocabulary_of(const Ranks& ranks) {
   return v;
 }
 
+std::vector<TokenId> encoded(BytePairEncoder& encoder, const std::string& text) {
+  TokenList list(text.size());
+  encoder.encode(text, list);
+  return std::move(list).take();
+}
+
 TEST_CASE("pairs merge in the order of their ranks, whole characters or not") {
   conformance::Random random{7};
   std::size_t whole = 0, apart = 0;
@@ -89,15 +96,70 @@ TEST_CASE("pairs merge in the order of their ranks, whole characters or not") {
     BytePairEncoder encoder(v);
     for (int i = 0; i < 20; ++i) {
       const std::string text = random_text(random, i % 2 == 0 ? 8 : 60);  // scan, and heap
-      std::vector<TokenId> got;
-      encoder.encode(text, got);
       Parts parts;
-      for (const TokenId id : got) parts.emplace_back(v.bytes(id));
+      for (const TokenId id : encoded(encoder, text)) parts.emplace_back(v.bytes(id));
       REQUIRE(parts == merged(ranks, text));
     }
   }
   CHECK(whole > 100);
   CHECK(apart > 100);
+}
+
+TEST_CASE("reports_T15 windows of a long piece change no token") {
+  conformance::Random random{15};
+  std::size_t tokens = 0, long_ones = 0;
+  for (int round = 0; round < 200; ++round) {
+    const Vocabulary v = vocabulary_of(random_ranks(random));
+    BytePairEncoder whole(v);
+    for (const std::size_t window : {8U, 16U, 40U, 100U}) {
+      BytePairEncoder windows(v, window);
+      for (int i = 0; i < 4; ++i) {
+        // Random, and of one unit again and again: what a place becomes depends on far ones.
+        const std::string unit = random_text(random, 6);
+        std::string text = random_text(random, 300);
+        for (int k = 0; i % 2 == 0 && k < 60; ++k) text += unit;
+        const auto got = encoded(windows, text);
+        REQUIRE(got == encoded(whole, text));
+        tokens += got.size();
+        for (const TokenId id : got) long_ones += v.bytes(id).size() > 8 ? 1 : 0;
+      }
+    }
+  }
+  CHECK(tokens > 100000);
+  CHECK(long_ones > 1000);  // longer than the shortest window
+}
+
+TEST_CASE("reports_T15 windows grow where the far end decides") {
+  // Each pair of neighbours may merge, the later the sooner: from the end on every second does.
+  constexpr int kUnits = 48;
+  Ranks ranks;
+  std::string text;
+  const auto unit = [](int i) { return std::string(1, static_cast<char>('0' + i)); };
+  for (int i = 0; i < kUnits; ++i) text += unit(i);
+  for (int i = kUnits - 1; i > 0; --i) {
+    ranks.emplace(std::pair(unit(i - 1), unit(i)), static_cast<int>(ranks.size()));
+  }
+  const Vocabulary v = vocabulary_of(ranks);
+  for (const std::string& part : {text, text.substr(1), text + text.substr(0, 47) + text}) {
+    BytePairEncoder windows(v, 8);
+    Parts parts;
+    for (const TokenId id : encoded(windows, part)) parts.emplace_back(v.bytes(id));
+    CHECK(parts == merged(ranks, part));
+  }
+}
+
+TEST_CASE("reports_T15 a list of tokens grows by what it has seen") {
+  TokenList list(1000);
+  const std::vector<TokenId> ids(1000, 7);
+  for (std::size_t i = 0; i < 500; i += 10) list.append(std::span(ids).first(10), 20);
+  const std::vector<TokenId> got = std::move(list).take();
+  CHECK(got == std::vector<TokenId>(500, 7));
+  CHECK(got.capacity() <= 1000);
+  TokenList none(0);
+  CHECK(std::move(none).take().empty());
+  TokenList dense(4);
+  dense.append(std::span(ids).first(1000), 1000);  // more bytes than were said
+  CHECK(std::move(dense).take().size() == 1000);
 }
 
 }  // namespace

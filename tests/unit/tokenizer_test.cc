@@ -3,7 +3,9 @@
 
 #include <algorithm>
 #include <chrono>
+#include <fstream>
 #include <string>
+#include <sys/mman.h>
 
 #include "lib/base/json.h"
 #include "lib/text/utf8.h"
@@ -11,6 +13,7 @@
 #include "tests/conformance/conformance.h"
 #include "tests/conformance/messages.h"
 #include "tests/support/catch.h"
+#include "tests/support/sanitized.h"
 
 namespace dsv32::test {
 namespace {
@@ -87,6 +90,52 @@ TEST_CASE("TK-08 long runs of one kind are linear work") {
   for (const char* unit : {"a", "^", " ", "\n", "你", "\u0301", "7", "aB", "ab ", "<"}) {
     INFO(unit);
     CHECK(seconds(unit, 1 << 20) < 20.0);  // quadratic work would take minutes
+  }
+}
+
+TEST_CASE("reports_T15 a text beyond 1 GiB is refused before it is looked at") {
+  const std::size_t size = (std::size_t{1} << 30) + 1;
+  void* const memory = ::mmap(nullptr, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  REQUIRE(memory != MAP_FAILED);
+  const std::string_view text(static_cast<const char*>(memory), size);
+  for (const bool special : {false, true}) {
+    check_error(ErrorCode::limit, "1073741825 bytes", [&] { bundled().encode(text, special); });
+  }
+  ::munmap(memory, size);
+}
+
+// The most memory that this process had since the last reset, in bytes.
+std::size_t peak_memory() {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.starts_with("VmHWM:")) return std::stoul(line.substr(6)) * 1024;
+  }
+  return 0;
+}
+bool reset_peak_memory() {
+  std::ofstream file("/proc/self/clear_refs");
+  return static_cast<bool>(file << "5" << std::flush);
+}
+
+TEST_CASE("reports_T15 encoding takes at most 8 bytes of memory an input byte above the result") {
+  if (kSanitized || !reset_peak_memory()) return;  // sanitizers keep books of their own
+  constexpr std::size_t kBytes = std::size_t{12} << 20, kSlack = std::size_t{3} << 20;
+  std::string mixed;
+  conformance::Random random{3};
+  for (int i = 0; i < 5000; ++i) mixed += static_cast<char>(random.below(256));
+  for (const std::string& unit : {std::string("a"), std::string(" "), std::string("你"),
+                                  std::string("\x80"), std::string("ab 12.\n"), mixed}) {
+    INFO(unit.substr(0, 8));
+    std::string text;
+    text.reserve(kBytes + unit.size());
+    while (text.size() < kBytes) text += unit;
+    Prompt prompt{.text = text, .untrusted = {{1, text.size() / 2}}};
+    for (const bool as_prompt : {false, true}) {
+      reset_peak_memory();
+      const std::size_t before = peak_memory();
+      const auto ids = as_prompt ? bundled().encode(prompt) : bundled().encode(text);
+      CHECK(peak_memory() - before <= kSlack + 8 * text.size() + ids.size() * sizeof(TokenId));
+    }
   }
 }
 
