@@ -185,7 +185,10 @@ bool is_null_or_false(const Json* value) {
 
 bool flag(const Json& object, std::string_view key) {
   const Json* value = object.find(key);
-  return value != nullptr && value->kind == Json::Kind::boolean && value->boolean;
+  if (value == nullptr || value->kind == Json::Kind::null) return false;
+  DSV32_CHECK(value->kind == Json::Kind::boolean, bad_format, "{}: {} of an added token is no bool",
+              kFile, quote(key));
+  return value->boolean;
 }
 
 const Json& at(const Json& object, std::string_view key) {
@@ -226,6 +229,11 @@ void check_pipeline(const Json& file) {
                           "fuse_unk", "byte_fallback", "ignore_merges"}) {
     DSV32_CHECK(is_null_or_false(model.find(key)), unsupported, "{}: model.{} is set", kFile, key);
   }
+  const Json *vocab = model.find("vocab"), *merges = model.find("merges");
+  DSV32_CHECK(vocab != nullptr && vocab->is_object(), bad_format,
+              "{}: model.vocab is missing or no object", kFile);
+  DSV32_CHECK(merges != nullptr && merges->is_array(), bad_format,
+              "{}: model.merges is missing or no list", kFile);
   const Json* normalizer = file.find("normalizer");
   if (!is_null_or_false(normalizer)) {
     const Json* steps = normalizer->find("normalizers");
@@ -242,6 +250,7 @@ std::vector<AddedToken> read_added(const Json& file) {
   std::vector<AddedToken> added;
   const Json* list = file.find("added_tokens");
   if (list == nullptr) return added;
+  DSV32_CHECK(list->is_array(), bad_format, "{}: added_tokens is no list", kFile);
   for (const Json& item : list->items) {
     const Json& content = at(item, "content");
     DSV32_CHECK(content.is_string() && !content.text.empty(), bad_format,
@@ -315,7 +324,19 @@ void index_tokens(Vocabulary& v) {
   }
 }
 
+// Without merges text becomes bytes and added tokens, and all other tokens would never be met.
+void check_needs_no_merges(const Vocabulary& v) {
+  std::vector<std::uint8_t> is_added(v.special.size(), 0);
+  for (const AddedToken& token : v.added) is_added[static_cast<std::size_t>(token.id)] = 1;
+  for (TokenId id = 0; id < v.size(); ++id) {
+    DSV32_CHECK(is_added[static_cast<std::size_t>(id)] != 0 || v.bytes(id).size() <= 1, bad_format,
+                "{}: model.merges is empty, but the token {} is no byte", kFile,
+                quote(v.bytes(id)));
+  }
+}
+
 void index_merges(Vocabulary& v, const std::vector<std::pair<std::string, std::string>>& merges) {
+  if (merges.empty()) check_needs_no_merges(v);
   v.merges = MergeTable(merges.size());
   const StandIns stand_ins;
   const auto id_of = [&](const std::string& bytes, std::size_t rank) {

@@ -98,5 +98,66 @@ TEST_CASE("TK-06 100,000 added tokens are linear work") {
   CHECK(seconds(100000) < (kSanitized ? 200.0 : 20.0));  // quadratic work would take hours
 }
 
+// The file with the list behind `key` replaced.
+std::string with_list(const std::string& key, const std::string& value) {
+  std::string text = small();
+  const std::size_t begin = text.find("\"" + key + "\": [");
+  REQUIRE(begin != std::string::npos);
+  std::size_t end = text.find('[', begin), depth = 0;
+  do {
+    depth += text[end] == '[' ? 1U : 0U;
+    depth -= text[end] == ']' ? 1U : 0U;
+    ++end;
+  } while (depth > 0);
+  return text.replace(begin, end - begin, value.empty() ? "\"x\": 0" : "\"" + key + "\": " + value);
+}
+
+TEST_CASE("reports_W5 merges that are no list are refused by name") {
+  for (const char* merges : {"", "null", "7", "{}", "{\"a\": \"b\"}", "\"a b\"", "true", "false"}) {
+    INFO(merges);
+    check_error(ErrorCode::bad_format, "model.merges is missing or no list",
+                [&] { tokenizer_of(with_list("merges", merges)); });
+  }
+  check_error(ErrorCode::bad_format, "model.merges is empty, but the token",
+              [] { tokenizer_of(with_list("merges", "[]")); });
+  for (const char* list : {"null", "7", "{}", "\"<a>\""}) {
+    check_error(ErrorCode::bad_format, "added_tokens is no list",
+                [&] { tokenizer_of(with_list("added_tokens", list)); });
+  }
+}
+
+TEST_CASE("reports_W5 a vocabulary of bytes and added tokens needs no merge") {
+  std::string text = with_list("merges", "[]");
+  const std::size_t pair = text.find("\"ab\": ");
+  REQUIRE(pair != std::string::npos);
+  // The only token of two bytes goes.
+  std::size_t begin = text.rfind(',', pair), end = text.find_first_of(",}", pair);
+  if (text[end] == ',') begin = pair, ++end;
+  const Tokenizer bytes = tokenizer_of(text.erase(begin, end - begin));
+  CHECK(bytes.encode("abab").size() == 4);
+  for (const char* vocab : {"null", "[]", "7"}) {
+    const std::string key = "\"vocab\": ";
+    std::string none = small();
+    const std::size_t at = none.find(key) + key.size();
+    none.replace(at, none.find(", \"merges\"", at) - at, vocab);
+    check_error(ErrorCode::bad_format, "model.vocab is missing or no object",
+                [&] { tokenizer_of(none); });
+  }
+}
+
+TEST_CASE("reports_T11 bytes behind tokenizer.json's object are refused") {
+  using namespace std::string_literals;
+  for (const std::string& tail : {"\0"s, "\0garbage"s, " {}"s, "x"s}) {
+    check_error(ErrorCode::bad_format, "tokenizer.json", [&] { tokenizer_of(small() + tail); });
+  }
+}
+
+TEST_CASE("reports_W5 a flag of an added token is a bool") {
+  std::string text = with_added({"<a>"});
+  const std::string flag = "\"special\": true";
+  text.replace(text.find(flag), flag.size(), "\"special\": \"true\"");
+  check_error(ErrorCode::bad_format, "special", [&] { tokenizer_of(text); });
+}
+
 }  // namespace
 }  // namespace dsv32::test
