@@ -68,8 +68,8 @@ class DSV32_API Model {
   const ModelConfig& config() const&;
   const ModelConfig& config() && = delete;
   Tokenizer tokenizer() const;  // a cheap handle; throws not_found if `dir` has none
-  // Throws unsupported for a family whose chat format we do not know, unless
-  // LoadOptions::chat_format named one.
+  // Throws unsupported for a family whose chat format LoadOptions::chat_format must name and does
+  // not; mismatch if the tokenizer lacks a marker of the format.
   ChatTemplate chat_template() const;
   SamplingParams default_sampling() const;  // generation_config.json, or SamplingParams{}
   MemoryUsage memory_usage() const noexcept;

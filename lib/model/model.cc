@@ -17,6 +17,7 @@
 #include "lib/model/check_options.h"
 #include "lib/model/loaded_model.h"
 #include "lib/model/plan.h"
+#include "lib/text/format_markers.h"
 #include "lib/text/markers.h"
 #include "lib/text/vocabulary.h"
 
@@ -222,11 +223,16 @@ Tokenizer Model::tokenizer() const {
 }
 
 ChatTemplate Model::chat_template() const {
-  if (usable(impl_).options.chat_format) return ChatTemplate(*impl_->options.chat_format);
-  DSV32_CHECK(impl_->config.model_type == "deepseek_v32", unsupported,
-              "the chat format of a {} model must be named in LoadOptions::chat_format",
-              impl_->config.model_type);
-  return ChatTemplate(tokenizer().find(markers::kDsml) ? ChatFormat::v32 : ChatFormat::v31);
+  const LoadedModel& model = usable(impl_);
+  std::optional<ChatFormat> format = model.options.chat_format;
+  if (!format) {
+    DSV32_CHECK(model.config.model_type == "deepseek_v32", unsupported,
+                "the chat format of a {} model must be named in LoadOptions::chat_format",
+                model.config.model_type);
+    format = tokenizer().find(markers::kDsml) ? ChatFormat::v32 : ChatFormat::v31;
+  }
+  if (model.tokenizer) check_markers(*model.tokenizer, *format);
+  return ChatTemplate(*format);
 }
 
 SamplingParams Model::default_sampling() const { return usable(impl_).sampling; }

@@ -5,6 +5,7 @@
 
 #include "dsv32/tokenizer.h"
 
+#include "lib/text/format_markers.h"
 #include "lib/text/vocabulary.h"
 #include "tests/conformance/conformance.h"
 #include "tests/support/catch.h"
@@ -157,6 +158,33 @@ TEST_CASE("reports_W5 a flag of an added token is a bool") {
   const std::string flag = "\"special\": true";
   text.replace(text.find(flag), flag.size(), "\"special\": \"true\"");
   check_error(ErrorCode::bad_format, "special", [&] { tokenizer_of(text); });
+}
+
+TEST_CASE("reports_W6 a tokenizer without a marker of the format is refused by the marker's name") {
+  const std::vector<std::string> both = {"<｜begin▁of▁sentence｜>",
+                                         "<｜end▁of▁sentence｜>",
+                                         "<｜User｜>",
+                                         "<｜Assistant｜>",
+                                         "<think>",
+                                         "</think>"};
+  const std::vector<std::string> old = {"<｜tool▁calls▁begin｜>",  "<｜tool▁calls▁end｜>",
+                                        "<｜tool▁call▁begin｜>",   "<｜tool▁call▁end｜>",
+                                        "<｜tool▁output▁begin｜>", "<｜tool▁output▁end｜>",
+                                        "<｜tool▁sep｜>"};
+  const auto check = [&](ChatFormat format, const std::vector<std::string>& tools) {
+    std::vector<std::string> all = both;
+    all.insert(all.end(), tools.begin(), tools.end());
+    CHECK_NOTHROW(check_markers(tokenizer_with(all), format));
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      std::vector<std::string> some = all;
+      some.erase(some.begin() + static_cast<std::ptrdiff_t>(i));
+      check_error(ErrorCode::mismatch, all[i],
+                  [&] { check_markers(tokenizer_with(some), format); });
+    }
+  };
+  check(ChatFormat::v32, {"｜DSML｜"});
+  check(ChatFormat::v32_speciale, {});
+  check(ChatFormat::v31, old);
 }
 
 }  // namespace
