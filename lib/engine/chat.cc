@@ -35,6 +35,8 @@ ChatTurn chat(Session& session, std::span<const Message> messages, ThinkingMode 
   DSV32_CHECK(options.render.context == 0, invalid_argument,
               "chat() renders the whole conversation: context is {}, not 0",
               options.render.context);
+  DSV32_CHECK(options.render.add_generation_prompt, invalid_argument,
+              "chat() asks for an answer: add_generation_prompt is false");
   const ChatTemplate format = session.model().chat_template();
   const Prompt prompt = format.render(messages, mode, options.render);
   TurnReader reader(format.format(), prompt.in_reasoning, options.parser);
