@@ -48,6 +48,17 @@ class UsageTest(Case):
         for kernels in info["backends"][0]["kernel_sets"]:  # those that would have run
             self.assertIn(kernels, message)
 
+    def test_reports_T11_json_ends_where_its_value_ends(self):
+        ids, config = self.folder / "ids.json", self.folder / "config.json"
+        made = ("make-model", "--layers", "4", "--out", self.folder / "model")
+        deep = "[" * 65 + "]" * 65
+        for text in ("[1, 2]\0", "[1, 2]\0]", "[1, 2] [3]", "[1, 2],", deep):
+            ids.write_text(text)
+            self.fails(2, "trace", golden(), "--ids", ids, "-o", self.folder / "o")
+        for text in ("{}\0", '{"vocab_size": 9, "vocab_size": 8}', "{} {}"):
+            config.write_text(text)
+            self.assertIn("is no JSON object", self.fails(2, *made, "--config", config))
+
     def test_model_too_large_is_4(self):
         self.fails(4, "generate", golden(), "[1]", "--ids", "--ctx", "1G")
 
