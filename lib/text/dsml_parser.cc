@@ -364,7 +364,7 @@ bool DsmlParser::parameter_tail_step() {
   const std::string_view text = peek_to(match);
   const std::size_t fits = fitting_tail(text);
   // The first byte that decides, decides: not how much has arrived behind it.
-  if (is_too_long({.begin = match.begin - text.size() + fits})) return refuse(Fault::too_long);
+  if (is_too_long({.begin = fits})) return refuse(Fault::too_long);
   if (fits < text.size()) return refuse(Fault::parameter_format);
   if (match.size == 0) return false;
   const bool exact = text == ">\n";

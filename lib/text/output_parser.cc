@@ -4,8 +4,6 @@
 #include <array>
 #include <utility>
 
-#include "lib/text/utf8.h"
-
 namespace dsv32 {
 namespace {
 
@@ -16,21 +14,9 @@ bool is_blank(std::string_view text) { return text.find_first_not_of(kSpace) == 
 OutputParser::OutputParser(bool in_reasoning, ToolCallParserOptions options)
     : options_(std::move(options)), state_(in_reasoning ? State::reasoning : State::content) {}
 
-OutputParser::Events OutputParser::feed(std::string_view text) {
+OutputParser::Events OutputParser::feed(std::string_view text, TextKind kind) {
   if (finished_) return {};
-  partial_ += text;
-  std::string_view left = partial_;
-  while (!left.empty()) {
-    const std::size_t good = valid_prefix(left);
-    buffer_ += left.substr(0, good);
-    left.remove_prefix(good);
-    if (left.empty()) break;
-    const Utf8Char c = next_utf8(left);
-    if (c.state == Utf8Char::State::incomplete) break;
-    buffer_ += kReplacement;
-    left.remove_prefix(c.size);
-  }
-  partial_ = std::string(left);
+  held_.feed(text, kind);
   run();
   return std::exchange(events_, {});
 }
@@ -38,11 +24,11 @@ OutputParser::Events OutputParser::feed(std::string_view text) {
 OutputParser::Events OutputParser::finish(FinishReason reason) {
   if (finished_) return {};
   finished_ = true;
-  if (!partial_.empty()) buffer_ += kReplacement;
+  held_.finish();
   // To the reference the end token is a part of the text.
   if (options_.strict && reason == FinishReason::stop && state_ != State::after_end &&
       state_ != State::refused) {
-    buffer_ += markers::kEos;
+    held_.feed(markers::kEos, TextKind::any);
   }
   last_ = true;
   run();
@@ -72,7 +58,7 @@ OutputParser::Events OutputParser::finish(FinishReason reason) {
 void OutputParser::run() {
   while (step()) {
   }
-  compact();
+  held_.compact();
 }
 
 bool OutputParser::step() {
@@ -98,17 +84,19 @@ bool OutputParser::step() {
 
 // Reasoning or content, up to the next marker.
 bool OutputParser::text_step(bool reasoning) {
-  const auto openers = reasoning ? reasoning_openers() : content_openers();
+  auto openers = reasoning ? reasoning_openers() : content_openers();
+  if (!options_.calls) openers = {};
   std::array<Marker, 16> markers{};
   std::size_t count = 0;
   for (const Marker& opener : openers) markers[count++] = opener;
   for (const Marker& marker :
        {Marker{markers::kEndThink, end_think}, Marker{markers::kThink, think},
         Marker{markers::kBos, bos}, Marker{markers::kEos, eos}, Marker{markers::kDsml, dsml}}) {
+    if (marker.id == dsml && !options_.calls) continue;
     markers[count++] = marker;
   }
   const Match match = find(std::span(markers).first(count), true);
-  take_text(match.begin - at_, reasoning);
+  take_text(match.begin, reasoning);
   if (match.size == 0) {
     if (last_) finish_text();
     return false;
@@ -162,7 +150,7 @@ void OutputParser::finish_text() {
 
 bool OutputParser::after_block_step() {
   if (rest_size() == 0) return false;
-  if (starts_with(markers::kEos)) {
+  if (held_.begins_with({markers::kEos, eos})) {
     consume(markers::kEos.size());
     state_ = State::after_end;
     return true;
@@ -200,25 +188,6 @@ bool OutputParser::after_block_step() {
   return true;
 }
 
-OutputParser::Match OutputParser::find(std::span<const Marker> markers, bool hold) {
-  std::array<bool, 256> first{};
-  for (const Marker& marker : markers) first[static_cast<unsigned char>(marker.text[0])] = true;
-  const std::string_view text = buffer_;
-  for (std::size_t i = std::max(scanned_, at_); i < text.size(); ++i) {
-    if (!first[static_cast<unsigned char>(text[i])]) continue;
-    const std::string_view from = text.substr(i);
-    for (const Marker& marker : markers) {
-      if (from.starts_with(marker.text)) return {i, marker.text.size(), marker.id};
-      if (hold && marker.text.starts_with(from)) {
-        scanned_ = i;
-        return {i, 0, end_of_text};
-      }
-    }
-  }
-  scanned_ = text.size();
-  return {text.size(), 0, end_of_text};
-}
-
 void OutputParser::take_text(std::size_t size, bool reasoning) {
   if (size == 0) return;
   const std::string_view text = peek(size);
@@ -228,8 +197,12 @@ void OutputParser::take_text(std::size_t size, bool reasoning) {
 }
 
 void OutputParser::emit(Kind kind, std::string_view text, Fault fault) {
-  events_.push_back(
-      {.kind = kind, .fault = fault, .byte_offset = offset(), .text = std::string(text)});
+  const bool is_text = kind == Kind::reasoning || kind == Kind::content || kind == Kind::malformed;
+  events_.push_back({.kind = kind,
+                     .fault = fault,
+                     .byte_offset = offset(),
+                     .byte_length = is_text ? text.size() : 0,
+                     .text = std::string(text)});
 }
 
 void OutputParser::emit_call(Kind kind, std::string_view text, Fault fault) {
@@ -292,16 +265,6 @@ void OutputParser::abort_call(Fault fault) {
   emit_call(Kind::call_abort, {}, fault);
   call_open_ = false;
   call_ = {};
-}
-
-// Drops what is decided, once it is the larger part: each byte moves a bounded number of times.
-void OutputParser::compact() {
-  if (at_ < 4096 && at_ < buffer_.size()) return;
-  if (at_ * 2 < buffer_.size()) return;
-  buffer_.erase(0, at_);
-  offset_ += at_;
-  scanned_ -= at_;
-  at_ = 0;
 }
 
 }  // namespace dsv32

@@ -14,7 +14,7 @@
 
 #include "dsv32/tool_call_parser.h"
 
-#include "lib/text/markers.h"
+#include "lib/text/held_text.h"
 
 namespace dsv32 {
 
@@ -33,7 +33,7 @@ class OutputParser {
   virtual std::unique_ptr<OutputParser> clone() const = 0;
   virtual bool in_tool_call() const = 0;
 
-  Events feed(std::string_view text);
+  Events feed(std::string_view text, TextKind kind);
   Events finish(FinishReason reason);
   const Message& message() const { return message_; }
   std::span<const Fault> faults() const { return faults_; }
@@ -44,15 +44,7 @@ class OutputParser {
 
   // What a marker in the text means; the derived parsers' own come after `first_own`.
   enum : std::uint8_t { end_of_text, end_think, think, bos, eos, dsml, first_own };
-  struct Marker {
-    std::string_view text;
-    int id;
-  };
-  struct Match {
-    std::size_t begin = 0;  // of the marker; or of what must be held back; or the text's end
-    std::size_t size = 0;   // 0: no marker
-    int id = end_of_text;
-  };
+  using Match = HeldText::Match;
 
   // The derived parser's part. open_block consumes the opener; block_step says if it got on.
   virtual std::span<const Marker> reasoning_openers() const = 0;
@@ -61,17 +53,19 @@ class OutputParser {
   virtual bool block_step() = 0;
   virtual void finish_block() = 0;  // the text ends inside
 
-  // The first marker from the parser's place on. hold: stop at what could still become one.
-  Match find(std::span<const Marker> markers, bool hold);
+  Match find(std::span<const Marker> markers, bool hold) { return held_.find(markers, hold); }
   bool starts_with(std::string_view text) const { return rest().starts_with(text); }
   // The rest is a beginning of `text` that could go on.
   bool may_become(std::string_view text) const { return !last_ && text.starts_with(rest()); }
-  std::string_view rest() const { return std::string_view(buffer_).substr(at_); }
+  std::string_view rest() const { return held_.rest(); }
   std::string_view peek(std::size_t size) const { return rest().substr(0, size); }
-  std::string_view peek_to(const Match& match) const { return peek(match.begin - at_); }
-  std::size_t rest_size() const { return buffer_.size() - at_; }
-  std::size_t offset() const { return offset_ + at_; }  // in the output
-  void consume(std::size_t size) { scanned_ = at_ += size; }
+  std::string_view peek_to(const Match& match) const { return peek(match.begin); }
+  std::size_t rest_size() const { return held_.size(); }
+  std::size_t offset() const { return held_.offset(); }
+  void consume(std::size_t size) {
+    held_.consume(size);
+    held_.release();
+  }
   bool in_block() const { return state_ == State::block; }
   void leave_block() { state_ = State::after_block; }
   void end() { state_ = State::after_end; }
@@ -94,7 +88,7 @@ class OutputParser {
     const std::size_t room = std::numeric_limits<std::size_t>::max() - offset();
     call_limit_ = offset() + std::min(options_.max_call_bytes, room);
   }
-  bool is_too_long(const Match& match) const { return offset_ + match.begin > call_limit_; }
+  bool is_too_long(const Match& match) const { return offset() + match.begin > call_limit_; }
   std::string_view peek_to_limit() const;  // whole characters
   bool has_all_calls() const { return next_call_ >= options_.max_calls; }
 
@@ -112,14 +106,9 @@ class OutputParser {
   void take_text(std::size_t size, bool reasoning);
   void finish_text();
   void note(Fault fault);
-  void compact();
 
   State state_;
-  std::string buffer_{};  // text that is not decided yet, from at_ on
-  std::size_t at_ = 0;
-  std::size_t scanned_ = 0;  // no marker of the present set begins before here
-  std::size_t offset_ = 0;   // of buffer_ in the output
-  std::string partial_{};    // an unfinished character
+  HeldText held_{};
   bool finished_ = false;
   bool special_seen_ = false;  // strict: refused at the end, as the reference does
   bool space_after_block_ = false;

@@ -36,7 +36,10 @@ ToolCallParser& ToolCallParser::operator=(ToolCallParser other) noexcept {
 ToolCallParser::~ToolCallParser() = default;
 
 std::vector<ParseEvent> ToolCallParser::feed(std::string_view text) {
-  return held(impl_).parser().feed(text);
+  return held(impl_).parser().feed(text, TextKind::any);
+}
+std::vector<ParseEvent> ToolCallParser::feed(std::string_view text, bool marker) {
+  return held(impl_).parser().feed(text, marker ? TextKind::marker : TextKind::plain);
 }
 std::vector<ParseEvent> ToolCallParser::finish(FinishReason reason) {
   return held(impl_).parser().finish(reason);

@@ -74,6 +74,7 @@ Message assemble(const std::vector<ParseEvent>& events, std::string& broken) {
       case Kind::call_abort:
       case Kind::repaired:
       case Kind::malformed:
+      case Kind::markup:
         break;
     }
   }
