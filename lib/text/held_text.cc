@@ -73,7 +73,9 @@ HeldText::Match HeldText::find(std::span<const Marker> markers, bool hold) {
     const std::string_view from = text.substr(i);
     for (const Marker& marker : markers) {
       if (from.starts_with(marker.text)) {
-        if (fits(i, marker)) return {i - at_, marker.text.size(), marker.id};
+        if (!fits(i, marker)) continue;
+        scanned_ = i;
+        return {i - at_, marker.text.size(), marker.id};
       } else if (hold && marker.text.starts_with(from) && fits(i, marker)) {
         scanned_ = i;
         return {i - at_, 0, 0};

@@ -13,8 +13,7 @@ class ToolCallParser::Impl {
   static constexpr std::string_view kOwner = "ToolCallParser";
 
   Impl(ChatFormat format, bool in_reasoning, ToolCallParserOptions options)
-      : parser_(format == ChatFormat::v31 ? make_v31_parser(in_reasoning, std::move(options))
-                                          : make_dsml_parser(in_reasoning, std::move(options))) {}
+      : parser_(make_parser(format, in_reasoning, std::move(options))) {}
   Impl(const Impl& other) : parser_(other.parser_->clone()) {}
   Impl& operator=(const Impl&) = delete;
   ~Impl() = default;
@@ -22,6 +21,14 @@ class ToolCallParser::Impl {
   OutputParser& parser() { return *parser_; }
 
  private:
+  static std::unique_ptr<OutputParser> make_parser(ChatFormat format, bool in_reasoning,
+                                                   ToolCallParserOptions options) {
+    if (format == ChatFormat::v31) return make_v31_parser(in_reasoning, std::move(options));
+    // Speciale has no tools, and no way to render a call.
+    if (format == ChatFormat::v32_speciale) options.calls = false;
+    return make_dsml_parser(in_reasoning, std::move(options));
+  }
+
   std::unique_ptr<OutputParser> parser_;
 };
 

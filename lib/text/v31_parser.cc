@@ -33,22 +33,25 @@ class V31Parser final : public OutputParser {
   std::unique_ptr<OutputParser> clone() const override {
     return std::make_unique<V31Parser>(*this);
   }
-  bool in_tool_call() const override { return in_block() && where_ != Where::gap; }
 
  protected:
-  std::span<const Marker> reasoning_openers() const override { return kOpeners; }
-  std::span<const Marker> content_openers() const override { return kOpeners; }
+  std::size_t openers(bool /*reasoning*/, std::span<Marker> out) const override {
+    out[0] = {markers::kCallsBegin, calls_begin};
+    return 1;
+  }
+  Opening opening(const Match& /*opener*/) const override { return Opening::block; }
   void open_block(const Match& opener) override {
     consume(opener.size);
-    where_ = Where::gap;
+    skip_fault_ = Fault::none;
+    enter_gap();
   }
   bool block_step() override;
   void finish_block() override;
+  bool in_block_gap() const override { return where_ == Where::gap; }
 
  private:
   enum class Where : std::uint8_t { gap, name, arguments, skip };
   enum : std::uint8_t { calls_begin = first_own, calls_end, call_begin, call_end, separator };
-  static constexpr std::array<Marker, 1> kOpeners{{{markers::kCallsBegin, calls_begin}}};
   static constexpr std::array<Marker, 5> kMarkers{{{markers::kCallBegin, call_begin},
                                                    {markers::kCallEnd, call_end},
                                                    {markers::kSeparator, separator},
@@ -56,13 +59,21 @@ class V31Parser final : public OutputParser {
                                                    {markers::kEos, eos}}};
 
   bool gap_step();
+  bool leave_gap(const Match& match);
   bool name_step();
   bool arguments_step();
   bool skip_step();
   bool refuse(Fault fault);
+  bool enter_gap() {
+    gap_blank_ = true;
+    begin_gap();
+    where_ = Where::gap;
+    return true;
+  }
 
   Where where_ = Where::gap;
-  bool in_space_ = false;  // of which the first part was reported
+  bool gap_blank_ = true;        // so far
+  bool arguments_blank_ = true;  // so far, and not handed out
   std::string arguments_{};
   Fault skip_fault_ = Fault::none;
 };
@@ -81,44 +92,54 @@ bool V31Parser::block_step() {
   return false;
 }
 
+// White space, which goes with the next marker; or text, which is content where a call has ended.
 bool V31Parser::gap_step() {
-  const Match match = find(kMarkers, !last_);
-  const std::string_view text = peek_to(match);
-  if (!text.empty()) {
-    if (options_.strict) return refuse(Fault::call_format);
-    const bool blank = kSpace.find(text[0]) != kSpace.npos;
-    const std::size_t size =
-        std::min(text.size(), blank ? text.find_first_not_of(kSpace) : text.find_first_of(kSpace));
-    if (blank) {
-      if (!in_space_) repaired(Fault::extra_whitespace);
-      consume(size);
-    } else {
-      malformed(Fault::call_format, size);
-    }
-    in_space_ = blank;
-    return true;
+  Match match = find(kMarkers, !options_.strict || !last_);
+  if (options_.strict && match.begin > 0) return refuse(Fault::call_format);
+  if (gap_blank_ && is_blank_to(match)) {
+    if (match.size == 0) return false;
+    if (match.begin > 0) repaired(Fault::extra_whitespace);
+    return leave_gap(match);
   }
-  if (match.size > 0) in_space_ = false;
+  if (gap_blank_ && block_has_calls()) malformed(Fault::call_format, 0);
+  gap_blank_ = false;
+  if (block_has_calls()) {
+    take_text(match.begin, false);
+  } else if (match.begin > 0) {
+    malformed(Fault::call_format, match.begin);
+  }
+  match.begin = 0;
+  return match.size > 0 && leave_gap(match);
+}
+
+bool V31Parser::leave_gap(const Match& match) {
+  const std::size_t size = match.begin + match.size;
   switch (match.id) {
-    case end_of_text:
-      return false;
     case call_begin:
+      consume(match.begin);
       mark_call_begin();
       consume(match.size);
       where_ = Where::name;
       return true;
     case calls_end:
-      consume(match.size);
+      if (block_has_calls() || options_.strict) {  // a block without calls is one to the reference
+        consume(size);
+        cover_markup();
+      } else {
+        malformed(skip_fault_ == Fault::none ? Fault::call_format : skip_fault_, size);
+      }
       leave_block();
       return true;
     case eos:
-      malformed(Fault::missing_token, 0);
-      consume(options_.strict ? 0 : match.size);
-      if (!options_.strict) end();
+      malformed(Fault::missing_token, match.begin);
+      if (options_.strict) return true;
+      consume(match.size);
+      cover_markup();
+      end();
       return true;
     default:
-      malformed(Fault::call_format, match.size);
-      return true;
+      malformed(Fault::call_format, size);
+      return options_.strict || enter_gap();
   }
 }
 
@@ -132,61 +153,66 @@ bool V31Parser::name_step() {
   begin_call(std::string(name));
   consume(name.size() + match.size);
   arguments_.clear();
+  arguments_blank_ = !options_.strict;
   where_ = Where::arguments;
   return true;
 }
 
-// The JSON streams as it comes; if it turns out to be none, call_abort takes it back.
+// The JSON streams as it comes; if it turns out to be none, call_abort takes it back. White space
+// alone is a call without arguments.
 bool V31Parser::arguments_step() {
   const Match match = find(kMarkers, true);
   const bool too_long = is_too_long(match);
   const std::string_view text = too_long ? peek_to_limit() : peek_to(match);
   arguments_ += text;
-  append_arguments(text);
+  if (!arguments_blank_) {
+    append_arguments(text);
+  } else if (text.find_first_not_of(kSpace) != text.npos) {
+    arguments_blank_ = false;
+    append_arguments(arguments_);
+  }
   consume(text.size());
   if (too_long) return refuse(Fault::too_long);
   if (match.size == 0) return false;
   if (match.id != call_end) return refuse(Fault::call_format);
-  if (!options_.strict && !is_json_object(arguments_)) return refuse(Fault::parameter_format);
+  if (arguments_blank_) {
+    append_arguments("{}");
+  } else if (!options_.strict && !is_json_object(arguments_)) {
+    return refuse(Fault::parameter_format);
+  }
   consume(match.size);
   end_call();
-  where_ = Where::gap;
-  return true;
+  return enter_gap();
 }
 
 bool V31Parser::skip_step() {
   const Match match = find(kMarkers, !last_);
-  const std::size_t raw = peek_to(match).size();
+  const bool own = match.id == separator || match.id == call_end;
+  const std::size_t raw = match.begin + (own ? match.size : 0);
   if (raw > 0) malformed(skip_fault_, raw);
   if (match.size == 0) return false;
-  if (match.id == separator) {
-    malformed(skip_fault_, match.size);
-    return true;
-  }
-  if (match.id == call_end) malformed(skip_fault_, match.size);
-  where_ = Where::gap;  // which knows the other markers
-  return true;
+  return match.id == separator || enter_gap();  // which knows the other markers
 }
 
 bool V31Parser::refuse(Fault fault) {
   malformed(fault, 0);
-  if (options_.strict) return true;
-  if (call_is_open()) abort_call(fault);
+  consume(0);  // the next markers are others
   skip_fault_ = fault;
   where_ = Where::skip;
   return true;
 }
 
 void V31Parser::finish_block() {
+  Fault fault = Fault::incomplete;
   if (options_.strict) {
-    return malformed(where_ == Where::gap ? Fault::missing_token : Fault::incomplete, rest_size());
+    const bool cut = !stopped();
+    if (where_ == Where::gap) fault = Fault::missing_token;
+    if (where_ == Where::name && !cut) fault = Fault::name_format;
+    if (where_ == Where::arguments && !cut) fault = Fault::call_format;
+  } else if (where_ == Where::skip) {
+    fault = skip_fault_;
   }
-  if (call_is_open()) {
-    abort_call(Fault::incomplete);
-    consume(rest_size());
-  } else {
-    malformed(where_ == Where::skip ? skip_fault_ : Fault::incomplete, rest_size());
-  }
+  malformed(fault, rest_size());
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include "lib/base/check.h"
 #include "lib/text/utf8.h"
 #include "tests/conformance/conformance.h"
+#include "tests/support/parse_events.h"
 
 namespace dsv32::conformance {
 namespace {
@@ -182,6 +183,9 @@ Parsed parse(ToolCallParser parser, std::string_view text, const std::vector<std
   if (!same_message(out.message, assemble(out.events, out.broken))) {
     out.broken = "events and message differ";
   }
+  if (out.broken.empty()) {
+    out.broken = test::range_fault(out.events, valid_utf8(std::string(text)), true);
+  }
   return out;
 }
 
@@ -203,7 +207,7 @@ std::vector<std::size_t> random_cuts(std::string_view text, Random& random) {
 
 bool same(const Parsed& x, const Parsed& y) {
   return same_message(x.message, y.message) && x.faults == y.faults && x.refused == y.refused &&
-         x.broken == y.broken;
+         x.broken == y.broken && test::same_events(x.events, y.events);
 }
 
 std::string compare_text(std::string_view what, std::string_view got, std::string_view want) {
