@@ -9,7 +9,7 @@ namespace cli {
 namespace {
 
 Json backend_json(const dsv32::BackendInfo& backend) {
-  return {{"device", backend.device == dsv32::Device::cpu ? "cpu" : "cuda"},
+  return {{"device", dsv32::to_string(backend.device)},
           {"name", backend.name},
           {"memory_bytes", backend.memory_bytes},
           {"kernel_sets", backend.kernel_sets}};

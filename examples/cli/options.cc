@@ -1,6 +1,7 @@
 // Options that several subcommands share, and what they become.
 #include <cstdlib>
 #include <fstream>
+#include <initializer_list>
 #include <iostream>
 #include <iterator>
 #include <limits>
@@ -35,21 +36,21 @@ Value choose(const std::map<std::string, Value>& choices, const std::string& nam
   return choices.at(name);
 }
 
-const std::map<std::string, dsv32::Numerics> kNumerics = {{"native", dsv32::Numerics::native},
-                                                          {"exact", dsv32::Numerics::exact}};
-const std::map<std::string, dsv32::KvFormat> kKvFormats = {{"fp8", dsv32::KvFormat::fp8},
-                                                           {"bf16", dsv32::KvFormat::bf16}};
-const std::map<std::string, dsv32::IndexerKeys> kIndexerKeys = {{"fp8", dsv32::IndexerKeys::fp8},
-                                                                {"int8", dsv32::IndexerKeys::int8}};
-const std::map<std::string, dsv32::FileAccess> kAccess = {{"mmap", dsv32::FileAccess::mmap},
-                                                          {"read", dsv32::FileAccess::read}};
-const std::map<std::string, dsv32::Verify> kVerify = {{"headers", dsv32::Verify::headers},
-                                                      {"scales", dsv32::Verify::scales},
-                                                      {"all", dsv32::Verify::all}};
-const std::map<std::string, dsv32::ChatFormat> kChatFormats = {
-    {"v32", dsv32::ChatFormat::v32},
-    {"v32_speciale", dsv32::ChatFormat::v32_speciale},
-    {"v31", dsv32::ChatFormat::v31}};
+// Words that an option takes: the library's own names.
+template <typename Value>
+std::map<std::string, Value> choices(std::initializer_list<Value> values) {
+  std::map<std::string, Value> result;
+  for (const Value value : values) result.emplace(dsv32::to_string(value), value);
+  return result;
+}
+
+const auto kNumerics = choices({dsv32::Numerics::native, dsv32::Numerics::exact});
+const auto kKvFormats = choices({dsv32::KvFormat::fp8, dsv32::KvFormat::bf16});
+const auto kIndexerKeys = choices({dsv32::IndexerKeys::fp8, dsv32::IndexerKeys::int8});
+const auto kAccess = choices({dsv32::FileAccess::mmap, dsv32::FileAccess::read});
+const auto kVerify = choices({dsv32::Verify::headers, dsv32::Verify::scales, dsv32::Verify::all});
+const auto kChatFormats =
+    choices({dsv32::ChatFormat::v32, dsv32::ChatFormat::v32_speciale, dsv32::ChatFormat::v31});
 
 template <typename Value>
 CLI::Option* add_choice(CLI::App& app, const std::string& name, std::string& target,

@@ -90,9 +90,9 @@ std::string check_parse(const Json& row) {
     if (!got.refused) return "accepted, but the reference refuses";
     const Fault want = fault_of(member(*error, "message").text);
     if (got.faults.front() == want) return {};
-    return formatted("refused for {}, not {}", fault_name(got.faults.front()), fault_name(want));
+    return formatted("refused for {}, not {}", to_string(got.faults.front()), to_string(want));
   }
-  if (got.refused) return formatted("refused for {}", fault_name(got.faults.front()));
+  if (got.refused) return formatted("refused for {}", to_string(got.faults.front()));
   const Json& want = member(row, "expected");
   std::string fault = compare_text("content", got.message.content, member(want, "content").text);
   if (fault.empty()) {

@@ -1,6 +1,5 @@
 #include "tests/conformance/messages.h"
 
-#include <array>
 #include <map>
 #include <utility>
 
@@ -121,33 +120,6 @@ ThinkingMode to_mode(std::string_view word) {
   DSV32_CHECK(word == "chat" || word == "thinking", invalid_argument, "thinking mode {}",
               quote(word));
   return word == "chat" ? ThinkingMode::chat : ThinkingMode::thinking;
-}
-
-std::string_view fault_name(ParseEvent::Fault fault) {
-  static constexpr std::array<std::string_view, 23> kNames = {"none",
-                                                              "think_not_closed",
-                                                              "think_opened_twice",
-                                                              "block_not_opened",
-                                                              "parameter_not_closed",
-                                                              "extra_whitespace",
-                                                              "invalid_json_value",
-                                                              "special_token_dropped",
-                                                              "special_token_in_content",
-                                                              "special_token_in_reasoning",
-                                                              "thinking_format",
-                                                              "summary_format",
-                                                              "call_format",
-                                                              "missing_token",
-                                                              "name_format",
-                                                              "parameter_format",
-                                                              "duplicate_parameter",
-                                                              "text_after_calls",
-                                                              "text_after_end",
-                                                              "special_token",
-                                                              "unknown_tool",
-                                                              "too_long",
-                                                              "incomplete"};
-  return kNames.at(static_cast<std::size_t>(fault));
 }
 
 std::uint64_t Random::next() {

@@ -74,7 +74,7 @@ void print(const Parsed& parsed, std::string_view finish_reason) {
   std::set<ParseEvent::Fault> seen;
   for (const ParseEvent::Fault fault : parsed.faults) {
     if (!seen.insert(fault).second) continue;
-    faults += formatted("{}\"{}\"", faults.empty() ? "" : ", ", fault_name(fault));
+    faults += formatted("{}\"{}\"", faults.empty() ? "" : ", ", to_string(fault));
   }
   const std::string text = formatted(
       "{{\"role\": \"assistant\", \"content\": {}, \"reasoning_content\": {}, "

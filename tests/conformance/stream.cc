@@ -20,7 +20,7 @@ std::string finish_reason(const Parsed& parsed, FinishReason finish) {
 std::set<std::string> warnings_of(const Parsed& parsed) {
   std::set<std::string> names;
   for (const ParseEvent& event : parsed.events) {
-    if (event.kind == Kind::repaired) names.emplace(fault_name(event.fault));
+    if (event.kind == Kind::repaired) names.emplace(to_string(event.fault));
   }
   return names;
 }
