@@ -1,9 +1,14 @@
 #!/usr/bin/env bash
-# fuzz.sh TARGET SECONDS: runs one libFuzzer target (or `all`) on a copy of its corpus.
+# fuzz.sh TARGET SECONDS|runs=N: runs one libFuzzer target (or `all`) on a copy of its corpus, so long or so often.
 # Targets: the files tests/fuzz/*_fuzz.cc. A crash leaves its input in build/fuzz/crashes/.
 set -euo pipefail
 . "$(dirname "$0")/lib/setup.sh"
-[ $# -eq 2 ] || die 2 "usage: fuzz.sh TARGET|all SECONDS"
+[ $# -eq 2 ] || die 2 "usage: fuzz.sh TARGET|all SECONDS|runs=N"
+case $2 in
+  runs=*) limit=-runs=${2#runs=} unit= ;;
+  *) limit=-max_total_time=$2 unit=" s" ;;
+esac
+[[ ${limit##*=} =~ ^[1-9][0-9]*$ ]] || die 2 "neither seconds nor runs=N: $2"
 setup full
 compiler=$(command -v clang++ || command -v clang++-14) || die 3 "clang++ is missing"
 step "configure (fuzz)" cmake --preset fuzz -DCMAKE_CXX_COMPILER="$compiler"
@@ -17,9 +22,9 @@ workers=()
 fuzz_one() {
   local target=$1 corpus=build/fuzz/corpus/$1 log=build/logs/fuzz_$1.log verdict=ok
   mkdir -p "$corpus"
-  "build/fuzz/tests/fuzz/${target}_fuzz" -max_total_time="$2" -timeout=10 -rss_limit_mb=2048 \
+  "build/fuzz/tests/fuzz/${target}_fuzz" "$limit" -timeout=10 -rss_limit_mb=2048 \
     -artifact_prefix="build/fuzz/crashes/$target-" "$corpus" "tests/fuzz/corpus/$target" >"$log" 2>&1 </dev/null || verdict=FAILED
-  say "== fuzz $target, $2 s ... $verdict ($(grep -c . "$log") lines in $log)"
+  say "== fuzz $target, $2$unit ... $verdict ($(grep -c . "$log") lines in $log)"
   [ $verdict = ok ] || { tail -n 40 "$log"; return 1; }
 }
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "lib/base/check.h"
+
 namespace dsv32 {
 
 void Candidates::rank(float best, float scale) {
@@ -55,6 +57,7 @@ void Candidates::truncate(std::size_t count) {
 }
 
 std::size_t Candidates::find(double target) {
+  DSV32_CHECK(!items_.empty(), internal, "no candidate is left to draw from");
   double sum = 0.0;
   for (std::size_t b = 0; b < kBuckets; ++b) {
     if (begin_[b] >= bucket_end(b)) continue;

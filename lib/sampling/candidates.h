@@ -38,7 +38,7 @@ class Candidates {
   std::size_t bucket_end(std::size_t bucket) const;
   void sort_bucket(std::size_t bucket);
   void truncate(std::size_t count);
-  std::size_t find(double target);  // index
+  std::size_t find(double target);  // index; there must be a candidate, else it throws internal
 
   std::vector<Candidate> items_{}, scratch_{};
   std::array<std::size_t, kBuckets + 1> begin_{};

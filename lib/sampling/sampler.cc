@@ -9,7 +9,6 @@
 #include <numeric>
 #include <random>
 #include <string_view>
-#include <unordered_map>
 #include <utility>
 
 #include "lib/base/check.h"
@@ -17,39 +16,14 @@
 #include "lib/base/portable_math.h"
 #include "lib/sampling/candidates.h"
 #include "lib/sampling/sampler_access.h"
+#include "lib/sampling/sampling_params.h"
 
 #include "kernels/cpu/table.h"
 
 namespace dsv32 {
 namespace {
 
-constexpr int kMaxTopLogprobs = 1024;
-constexpr std::size_t kMaxBiases = 1u << 20;
-constexpr float kNever = -std::numeric_limits<float>::infinity();
-
-void check_params(const SamplingParams& p) {
-  const auto finite = [](float x, float low, float high, const char* name) {
-    DSV32_CHECK(std::isfinite(x) && x >= low && x <= high, invalid_argument,
-                "{} is {}, not in {}..{}", name, x, low, high);
-  };
-  constexpr float kMax = std::numeric_limits<float>::max();
-  finite(p.temperature, 0.0f, kMax, "temperature");
-  finite(p.top_p, 0.0f, 1.0f, "top_p");
-  finite(p.min_p, 0.0f, 1.0f, "min_p");
-  finite(p.repetition_penalty, std::numeric_limits<float>::min(), kMax, "repetition_penalty");
-  finite(p.presence_penalty, -kMax, kMax, "presence_penalty");
-  finite(p.frequency_penalty, -kMax, kMax, "frequency_penalty");
-  DSV32_CHECK(p.top_k >= 0, invalid_argument, "top_k is {}, below 0", p.top_k);
-  DSV32_CHECK(p.top_logprobs >= 0 && p.top_logprobs <= kMaxTopLogprobs, invalid_argument,
-              "top_logprobs is {}, not in 0..{}", p.top_logprobs, kMaxTopLogprobs);
-  DSV32_CHECK(p.logit_bias.size() <= kMaxBiases, limit, "{} logit biases, more than {}",
-              p.logit_bias.size(), kMaxBiases);
-  for (const LogitBias& bias : p.logit_bias) {
-    DSV32_CHECK(bias.token >= 0, invalid_argument, "logit_bias for token {}", bias.token);
-    DSV32_CHECK(bias.bias < std::numeric_limits<float>::infinity(), invalid_argument,
-                "logit_bias of token {} is {}", bias.token, bias.bias);
-  }
-}
+constexpr float kNever = kNeverLogit;
 
 // Philox-4x32-10 (Salmon et al., SC 2011): a number in [0, 1) with 53 bits for (seed, step).
 double uniform(std::uint64_t seed, std::uint64_t step) {
@@ -111,13 +85,29 @@ class Sampler::Impl {
     ++step_;
   }
 
+  // Before any work: what is wrong whatever the logits will be.
+  void check(std::size_t vocab_size) const { check_biases(params_, vocab_size); }
+  void check_allowed(std::span<const std::uint32_t> allowed, std::size_t vocab_size) const {
+    check_mask(allowed, vocab_size);
+    DSV32_CHECK(leaves_a_token(params_, allowed, vocab_size), invalid_argument,
+                "no token is allowed");
+  }
+
+  Sample force(std::span<const float> logits, TokenId token) {
+    DSV32_CHECK(token >= 0 && static_cast<std::size_t>(token) < logits.size(), invalid_argument,
+                "token {} of {} is to be taken", token, logits.size());
+    const float best = read_row(logits);
+    DSV32_CHECK(best > kNever, invalid_argument, "no token is allowed");
+    Sample out{.token = token};
+    report(logits, best, weigh(best, 1.0), out);
+    accept(token);
+    return out;
+  }
+
   Sample sample(std::span<const float> logits, std::span<const std::uint32_t> allowed) {
-    float raw_best = kNever;
-    row_.assign(logits.begin(), logits.end());
-    row_.resize(block_count(logits.size()) * kLogitBlock, kNever);
-    if (!find_maxima(raw_best)) refuse(logits);
+    const float raw_best = read_row(logits);
     float best = raw_best;
-    const bool adjusted = adjust(std::span(row_).first(logits.size()), allowed);
+    const bool adjusted = adjust_row(params_, allowed, seen_, std::span(row_).first(logits.size()));
     if (adjusted) find_maxima(best);
     DSV32_CHECK(best > kNever, invalid_argument, "no token is allowed");
     Sample out;
@@ -132,12 +122,21 @@ class Sampler::Impl {
     if (adjusted) std::copy(logits.begin(), logits.end(), row_.begin());
     if (adjusted || params_.temperature == 0.0f || params_.temperature > 1.0f)
       total = weigh(raw_best, 1.0);
-    report(logits, static_cast<double>(raw_best) + portable_log(total), out);
+    report(logits, raw_best, total, out);
     accept(out.token);
     return out;
   }
 
  private:
+  // row_ = logits in whole blocks, and their maxima; returns the largest. Throws numeric.
+  float read_row(std::span<const float> logits) {
+    float best = kNever;
+    row_.assign(logits.begin(), logits.end());
+    row_.resize(block_count(logits.size()) * kLogitBlock, kNever);
+    if (!find_maxima(best)) refuse(logits);
+    return best;
+  }
+
   [[noreturn]] static void refuse(std::span<const float> logits) {
     std::size_t i = 0;
     while (logits[i] < std::numeric_limits<float>::infinity()) ++i;  // NaN fails, too
@@ -212,37 +211,6 @@ class Sampler::Impl {
     return static_cast<float>(
         std::min(scale, static_cast<double>(std::numeric_limits<float>::max())));
   }
-
-  // Puts mask, biases and penalties on `row`; false if there are none.
-  bool adjust(std::span<float> row, std::span<const std::uint32_t> allowed) const {
-    DSV32_CHECK(allowed.empty() || allowed.size() == (row.size() + 31) / 32, invalid_argument,
-                "a mask of {} words for {} tokens", allowed.size(), row.size());
-    for (std::size_t i = 0; i < row.size() && !allowed.empty(); ++i) {
-      if ((allowed[i / 32] >> (i % 32) & 1u) == 0) row[i] = kNever;
-    }
-    for (const LogitBias& bias : params_.logit_bias) {
-      DSV32_CHECK(static_cast<std::size_t>(bias.token) < row.size(), invalid_argument,
-                  "logit_bias for token {} of {}", bias.token, row.size());
-      float& x = row[static_cast<std::size_t>(bias.token)];
-      x = finite_or_never(x + bias.bias);
-    }
-    const bool penalties = params_.repetition_penalty != 1.0f || params_.presence_penalty != 0.0f ||
-                           params_.frequency_penalty != 0.0f;
-    if (!penalties) return !allowed.empty() || !params_.logit_bias.empty();
-    for (const auto& [token, count] : seen_) {
-      if (token < 0 || static_cast<std::size_t>(token) >= row.size()) continue;
-      float& x = row[static_cast<std::size_t>(token)];
-      if (x == kNever) continue;
-      x = x > 0 ? x / params_.repetition_penalty : x * params_.repetition_penalty;
-      if (count == 0) continue;  // prompt only
-      x -= params_.frequency_penalty * static_cast<float>(count) + params_.presence_penalty;
-      x = std::clamp(x, std::numeric_limits<float>::lowest(), std::numeric_limits<float>::max());
-    }
-    return true;
-  }
-
-  // Finite parts may have an infinite sum; only -infinity means something.
-  static float finite_or_never(float x) { return std::min(x, std::numeric_limits<float>::max()); }
 
   // From row_, whose largest is `best`. `is_raw`: nothing was put on the logits; then `raw_total`
   // is set for temperatures up to 1.
@@ -324,11 +292,17 @@ class Sampler::Impl {
     gather(best, kNever);
   }
 
-  // Log-softmax of the raw logits, for the drawn token and the alternatives.
-  void report(std::span<const float> logits, double offset, Sample& out) {
+  // Log-softmax of the raw logits, for the drawn token and the alternatives: `total` is the sum of
+  // e^(logit - best). Beside a large logit log(total) would be lost: there it is taken off last.
+  void report(std::span<const float> logits, float best, double total, Sample& out) const {
+    constexpr float kLarge = 0x1p24f;
+    constexpr double kLeast = std::numeric_limits<float>::lowest();
+    const double far = std::fabs(best) < kLarge ? 0.0 : static_cast<double>(best);
+    const double near = static_cast<double>(best) - far + portable_log(total);
     const auto logprob = [&](TokenId token) {
-      return static_cast<float>(static_cast<double>(logits[static_cast<std::size_t>(token)]) -
-                                offset);
+      const float logit = logits[static_cast<std::size_t>(token)];
+      if (logit == kNever) return kNever;
+      return static_cast<float>(std::max(static_cast<double>(logit) - far - near, kLeast));
     };
     out.logprob = logprob(out.token);
     if (params_.top_logprobs == 0) return;
@@ -348,7 +322,7 @@ class Sampler::Impl {
   SamplingParams params_;
   const kernels::CpuKernels* kernels_ = &row_kernels({});
   std::uint64_t seed_ = 0, step_ = 0;
-  std::unordered_map<TokenId, int> seen_;  // count in the output; 0: in the prompt only
+  SeenTokens seen_;
   // Scratch, kept from call to call: whole blocks, with -infinity behind the row.
   std::vector<float> row_, weights_, maxima_, bounds_;
   std::vector<double> sums_, bound_sums_;
@@ -370,6 +344,16 @@ std::uint64_t Sampler::seed() const noexcept { return impl_ != nullptr ? impl_->
 
 void SamplerAccess::use_kernels(Sampler& sampler, std::string_view kernel_set) {
   sampler.impl_->use_kernels(row_kernels(kernel_set));
+}
+void SamplerAccess::check(const Sampler& sampler, std::size_t vocab_size) {
+  held(sampler.impl_).check(vocab_size);
+}
+void SamplerAccess::check_mask(const Sampler& sampler, std::span<const std::uint32_t> allowed,
+                               std::size_t vocab_size) {
+  held(sampler.impl_).check_allowed(allowed, vocab_size);
+}
+Sample SamplerAccess::force(Sampler& sampler, std::span<const float> logits, TokenId token) {
+  return held(sampler.impl_).force(logits, token);
 }
 std::string_view SamplerAccess::kernels(const Sampler& sampler) noexcept {
   return sampler.impl_->kernels().name;

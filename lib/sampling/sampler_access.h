@@ -2,6 +2,9 @@
 #ifndef DSV32_LIB_SAMPLING_SAMPLER_ACCESS_H_
 #define DSV32_LIB_SAMPLING_SAMPLER_ACCESS_H_
 
+#include <cstddef>
+#include <cstdint>
+#include <span>
 #include <string_view>
 
 #include "dsv32/sampler.h"
@@ -13,6 +16,13 @@ struct SamplerAccess {
   // bits beside any Model, so for `reference`, whose doubles round otherwise, the portable set
   // takes its place; for a name that is no set of this CPU (another device's) the best one.
   static void use_kernels(Sampler& sampler, std::string_view kernel_set);
+  // What a request can be refused for before there are logits: biases of tokens that are none of so
+  // many; a mask of the wrong size, or one that together with the biases leaves no token.
+  static void check(const Sampler& sampler, std::size_t vocab_size);
+  static void check_mask(const Sampler& sampler, std::span<const std::uint32_t> allowed,
+                         std::size_t vocab_size);
+  // As sample(), but `token` is what comes: with its logprob and the alternatives.
+  static Sample force(Sampler& sampler, std::span<const float> logits, TokenId token);
   // The name of the set that runs; without use_kernels() the best one.
   static std::string_view kernels(const Sampler& sampler) noexcept;
 };
