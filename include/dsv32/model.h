@@ -8,6 +8,9 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
+#include <string_view>
+#include <vector>
 
 #include "dsv32/backend.h"
 #include "dsv32/chat_template.h"
@@ -72,6 +75,9 @@ class DSV32_API Model {
   // not; mismatch if the tokenizer lacks a marker of the format.
   ChatTemplate chat_template() const;
   SamplingParams default_sampling() const;  // generation_config.json, or SamplingParams{}
+  // What ends an answer: config.json's eos_token_id, then those that generation_config.json adds.
+  std::span<const TokenId> end_tokens() const&;
+  std::span<const TokenId> end_tokens() && = delete;
   MemoryUsage memory_usage() const noexcept;
   std::size_t free_cache_tokens() const noexcept;  // 0 in a child of fork()
   bool is_sparse() const noexcept;                 // has an indexer

@@ -45,7 +45,7 @@ Generation Session::generate(std::span<const TokenId> prompt, const GenerateOpti
   const InUse use(session.in_use);
   const LoadedModel& model = session.shared();
   GenerationState answer({.tokenizer = model.tokenizer,
-                          .end_tokens = model.config.eos_token_ids,
+                          .end_tokens = model.end_tokens,
                           .sampling = model.sampling,
                           .vocab_size = model.config.vocab_size,
                           .kernel_set = model.kernel_set()},

@@ -8,6 +8,7 @@
 #include <stop_token>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "dsv32/model.h"
 
@@ -49,7 +50,8 @@ class LoadedModel {
   ForwardOptions forward_options;
   std::size_t weight_bytes = 0;
   std::optional<Tokenizer> tokenizer;
-  SamplingParams sampling;
+  SamplingParams sampling;          // generation_config.json's
+  std::vector<TokenId> end_tokens;  // config.json's, then those that generation_config.json adds
   std::int32_t owner_process;
 
  private:
@@ -60,6 +62,7 @@ class LoadedModel {
   void load_forward();
   void touch_weights() const;
   void check_tokenizer() const;
+  void read_defaults();
 
   std::unique_ptr<PagePool> pages_;
   std::unique_ptr<Turns> turns_;

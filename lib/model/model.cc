@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <limits>
 #include <optional>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -12,9 +11,9 @@
 #include "lib/backend/backend_kind.h"
 #include "lib/base/check.h"
 #include "lib/base/held.h"
-#include "lib/base/json.h"
 #include "lib/base/thread_pool.h"
 #include "lib/model/check_options.h"
+#include "lib/model/generation_config.h"
 #include "lib/model/loaded_model.h"
 #include "lib/model/plan.h"
 #include "lib/text/format_markers.h"
@@ -24,7 +23,6 @@
 namespace dsv32 {
 namespace {
 
-constexpr std::size_t kMaxSmallFile = 1u << 20;
 // Parts of loading, for who watches; told in steps of a hundredth.
 constexpr double kFilesRead = 0.1, kScalesRead = 0.3, kBound = 0.5, kProgressStep = 0.01;
 
@@ -35,43 +33,6 @@ LoadOptions checked(LoadOptions options) {
   std::shared_ptr<Executor>& executor = options.backend.executor;
   if (executor) executor = std::make_shared<WatchedExecutor>(std::move(executor));
   return options;
-}
-
-constexpr const char* kGeneration = "generation_config.json";
-
-// The number behind `key`; none if it is absent or null.
-std::optional<double> number(const Json& object, std::string_view key) {
-  const Json* value = object.find(key);
-  if (!value || value->kind == Json::Kind::null) return {};
-  if (value->kind == Json::Kind::real) return value->real;
-  DSV32_CHECK(value->kind == Json::Kind::integer, bad_format, "{}: key {} is no number",
-              kGeneration, key);
-  return static_cast<double>(parse_i64(value->text, key));
-}
-
-// Temperature, top_p and top_k; greedy if do_sample is false.
-SamplingParams read_sampling(const Folder& folder) {
-  SamplingParams params;
-  if (!folder.has(kGeneration)) return params;
-  const Json root = parse_json(read_text(folder, kGeneration, kMaxSmallFile), kGeneration);
-  DSV32_CHECK(root.is_object(), bad_format, "{}: no JSON object", kGeneration);
-  if (const auto value = number(root, "temperature")) {
-    params.temperature = static_cast<float>(*value);
-  }
-  if (const auto value = number(root, "top_p")) params.top_p = static_cast<float>(*value);
-  if (const auto value = number(root, "top_k")) {
-    DSV32_CHECK(*value >= 0 && *value <= std::numeric_limits<int>::max(), bad_format,
-                "{}: top_k is {}", kGeneration, *value);
-    params.top_k = static_cast<int>(*value);
-  }
-  const Json* sample = root.find("do_sample");
-  if (sample && sample->kind == Json::Kind::boolean && !sample->boolean) params.temperature = 0.0f;
-  try {
-    static_cast<void>(Sampler(params));
-  } catch (const Error& error) {  // a fault of the file, not of who loads it
-    throw Error(ErrorCode::bad_format, formatted("{}: {}", kGeneration, error.what()));
-  }
-  return params;
 }
 
 }  // namespace
@@ -92,7 +53,7 @@ LoadedModel::LoadedModel(const std::filesystem::path& dir, const LoadOptions& lo
     tokenizer = Tokenizer::parse(read_text(files.folder, "tokenizer.json", kMaxTokenizerBytes));
   }
   check_tokenizer();
-  sampling = read_sampling(files.folder);
+  read_defaults();
   progress(kFilesRead);
   load_forward();
   if (load.preload || load.lock_memory) touch_weights();
@@ -111,6 +72,17 @@ LoadedModel::~LoadedModel() {
 void LoadedModel::check_wishes() const {
   DSV32_CHECK(!options.require_sparse || config.index_topk > 0, unsupported,
               "require_sparse: a {} model has no indexer", config.model_type);
+}
+
+void LoadedModel::read_defaults() {
+  GenerationConfig defaults = read_generation_config(files.folder, config.vocab_size);
+  sampling = std::move(defaults.sampling);
+  end_tokens = config.eos_token_ids;
+  for (const TokenId id : defaults.eos_token_ids) {
+    if (std::find(end_tokens.begin(), end_tokens.end(), id) == end_tokens.end())
+      end_tokens.push_back(id);
+  }
+  if (const std::string text = not_applied(defaults); !text.empty()) log(LogLevel::warning, text);
 }
 
 void LoadedModel::check_memory() {
@@ -236,6 +208,8 @@ ChatTemplate Model::chat_template() const {
 }
 
 SamplingParams Model::default_sampling() const { return usable(impl_).sampling; }
+
+std::span<const TokenId> Model::end_tokens() const& { return usable(impl_).end_tokens; }
 
 MemoryUsage Model::memory_usage() const noexcept {
   if (!impl_) return {};
