@@ -10,6 +10,7 @@
 #include "dsv32/communicator.h"
 #include "dsv32/config.h"
 #include "dsv32/error.h"
+#include "dsv32/generation.h"
 #include "dsv32/model.h"
 #include "dsv32/observer.h"
 #include "dsv32/sampler.h"

@@ -50,6 +50,7 @@ Generation Session::generate(std::span<const TokenId> prompt, const GenerateOpti
                           .vocab_size = model.config.vocab_size,
                           .kernel_set = model.kernel_set()},
                          prompt, options);
+  if (!options.cancel.stop_requested()) answer.prepare();
   const SparseStats before = session.stats.get();
   Clock::time_point start = Clock::now();
   std::span<const float> logits =

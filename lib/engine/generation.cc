@@ -5,23 +5,52 @@
 
 #include "lib/base/check.h"
 #include "lib/sampling/sampler_access.h"
+#include "lib/sampling/sampling_params.h"
 #include "lib/text/markers.h"
 
 namespace dsv32 {
+namespace {
 
-ThinkingBudget::ThinkingBudget(const std::optional<Tokenizer>& tokenizer,
-                               std::span<const TokenId> prompt, std::size_t budget)
-    : budget_(budget) {
-  if (!tokenizer) return;
-  open_ = tokenizer->find(markers::kThink);
-  close_ = tokenizer->find(markers::kEndThink);
-  thinking_ = open_ && close_ && !prompt.empty() && prompt.back() == *open_;
+bool contains(std::span<const TokenId> ids, TokenId token) {
+  return std::find(ids.begin(), ids.end(), token) != ids.end();
 }
 
-void ThinkingBudget::accept(TokenId token) {
-  if (!thinking_) return;
+void check_stop_tokens(std::span<const TokenId> ids, int vocab_size) {
+  for (const TokenId id : ids) {
+    DSV32_CHECK(id >= 0 && (vocab_size == 0 || id < vocab_size), invalid_argument,
+                "stop token {} is not in the vocabulary", id);
+  }
+}
+
+}  // namespace
+
+void GenerateOptions::validate(int vocab_size) const {
+  DSV32_CHECK(vocab_size >= 0, invalid_argument, "a vocabulary of {} tokens", vocab_size);
+  if (sampling) {
+    check_params(*sampling);
+    if (vocab_size > 0) check_biases(*sampling, static_cast<std::size_t>(vocab_size));
+  }
+  check_stop_tokens(stop_token_ids, vocab_size);
+  static_cast<void>(StopMatcher(stop_strings));
+}
+
+Thinking::Thinking(const std::optional<Tokenizer>& tokenizer, std::span<const TokenId> end_tokens,
+                   std::span<const TokenId> prompt, std::size_t budget)
+    : budget_(budget) {
+  if (!tokenizer) return;
+  const std::optional<TokenId> open = tokenizer->find(markers::kThink);
+  close_ = tokenizer->find(markers::kEndThink);
+  if (!open || !close_) return;
+  for (auto token = prompt.rbegin(); token != prompt.rend(); ++token) {
+    going_on_ = *token == *open;
+    if (going_on_ || *token == *close_ || contains(end_tokens, *token)) return;
+  }
+}
+
+void Thinking::accept(TokenId token) {
+  if (!going_on_) return;
   if (token == *close_) {
-    thinking_ = false;
+    going_on_ = false;
   } else {
     ++count_;
   }
@@ -31,36 +60,42 @@ GenerationState::GenerationState(const GenerationModel& model, std::span<const T
                                  const GenerateOptions& options)
     : options_(options),
       end_tokens_(model.end_tokens),
+      vocab_size_(static_cast<std::size_t>(model.vocab_size)),
       sampler_(options.sampling ? *options.sampling : model.sampling),
       stops_(options.stop_strings),
-      budget_(model.tokenizer, prompt, options.thinking_budget) {
+      thinking_(model.tokenizer, model.end_tokens, prompt, options.thinking_budget) {
   DSV32_CHECK(options.stop_strings.empty() || model.tokenizer, invalid_argument,
               "stop strings need a tokenizer");
-  for (const TokenId id : options.stop_token_ids) {
-    DSV32_CHECK(id >= 0 && id < model.vocab_size, invalid_argument,
-                "stop token {} is not in the vocabulary", id);
-  }
+  check_stop_tokens(options.stop_token_ids, model.vocab_size);
+  SamplerAccess::check(sampler_, vocab_size_);
   if (model.tokenizer) decoder_.emplace(*model.tokenizer);
   SamplerAccess::use_kernels(sampler_, model.kernel_set);
   sampler_.observe(prompt);
 }
 
+void GenerationState::prepare() {
+  if (options_.max_tokens == 0 || thinking_.forced()) return;
+  const std::span<const std::uint32_t> first = mask();
+  SamplerAccess::check_mask(sampler_, first, vocab_size_);
+  first_mask_.emplace(first.begin(), first.end());
+}
+
 bool GenerationState::is_end(TokenId token) const {
-  const auto in = [token](std::span<const TokenId> ids) {
-    return std::find(ids.begin(), ids.end(), token) != ids.end();
-  };
-  return in(end_tokens_) || in(options_.stop_token_ids);
+  return contains(end_tokens_, token) || contains(options_.stop_token_ids, token);
+}
+
+std::span<const std::uint32_t> GenerationState::mask() {
+  if (!options_.allowed || (thinking_.going_on() && !options_.allowed_in_reasoning)) return {};
+  return options_.allowed(out_.tokens);
 }
 
 Sample GenerationState::next_token(std::span<const float> logits) {
-  const std::optional<TokenId> forced = budget_.forced();
-  if (!forced) {
-    const auto mask =
-        options_.allowed ? options_.allowed(out_.tokens) : std::span<const std::uint32_t>();
-    return sampler_.sample(logits, mask);
-  }
-  sampler_.accept(*forced);
-  return {.token = *forced};
+  if (const std::optional<TokenId> forced = thinking_.forced())
+    return SamplerAccess::force(sampler_, logits, *forced);
+  if (!first_mask_) return sampler_.sample(logits, mask());
+  const Sample first = sampler_.sample(logits, *first_mask_);
+  first_mask_.reset();
+  return first;
 }
 
 std::optional<GeneratedToken> GenerationState::accept(std::span<const float> logits) {
@@ -69,13 +104,16 @@ std::optional<GeneratedToken> GenerationState::accept(std::span<const float> log
     return {};
   }
   GeneratedToken token{.sample = next_token(logits)};
-  if (is_end(token.sample.token)) {
+  const TokenId id = token.sample.token;
+  if (is_end(id)) {
+    out_.stop_token = id;
     end(FinishReason::stop);
     return {};
   }
-  out_.tokens.push_back(token.sample.token);
-  budget_.accept(token.sample.token);
-  if (decoder_) token.text = stops_.push(decoder_->push(token.sample.token));
+  out_.tokens.push_back(id);
+  out_.samples.push_back(token.sample);
+  thinking_.accept(id);
+  if (decoder_) token.text = stops_.push(decoder_->push(id));
   out_.text += token.text;
   if (stops_.matched()) {
     out_.stop_string = stops_.match();
@@ -91,11 +129,15 @@ Generation GenerationState::finish() {
   if (decoder_ && !stops_.matched()) {
     std::string tail = stops_.push(decoder_->flush());
     tail += stops_.flush();
-    if (stops_.matched()) out_.stop_string = stops_.match();
+    if (stops_.matched()) {
+      out_.stop_string = stops_.match();
+      end(FinishReason::stop);
+    }
     out_.text += tail;
   }
   out_.usage.generated_tokens = out_.tokens.size();
-  out_.usage.thinking_tokens = budget_.count();
+  out_.usage.thinking_tokens = thinking_.count();
+  out_.seed = sampler_.seed();
   return std::move(out_);
 }
 

@@ -4,35 +4,38 @@
 #define DSV32_LIB_ENGINE_GENERATION_H_
 
 #include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
 
+#include "dsv32/generation.h"
 #include "dsv32/sampler.h"
-#include "dsv32/session.h"
 #include "dsv32/tokenizer.h"
 
 #include "lib/engine/stop_matcher.h"
 
 namespace dsv32 {
 
-// Counts the tokens of a reasoning part and says when its end must be forced.
-class ThinkingBudget {
+// Whether the model is thinking, for how long, and when the end of it must be forced.
+class Thinking {
  public:
-  ThinkingBudget(const std::optional<Tokenizer>& tokenizer, std::span<const TokenId> prompt,
-                 std::size_t budget);
+  // A prompt ends inside of <think> if no </think> and no end token stands behind its last one.
+  Thinking(const std::optional<Tokenizer>& tokenizer, std::span<const TokenId> end_tokens,
+           std::span<const TokenId> prompt, std::size_t budget);
 
+  bool going_on() const { return going_on_; }
   // The token to take instead of a drawn one.
   std::optional<TokenId> forced() const {
-    return thinking_ && budget_ > 0 && count_ >= budget_ ? close_ : std::nullopt;
+    return going_on_ && budget_ > 0 && count_ >= budget_ ? close_ : std::nullopt;
   }
   void accept(TokenId token);
   std::size_t count() const { return count_; }
 
  private:
-  std::optional<TokenId> open_, close_;
-  bool thinking_ = false;
+  std::optional<TokenId> close_;
+  bool going_on_ = false;
   std::size_t budget_, count_ = 0;
 };
 
@@ -47,9 +50,13 @@ struct GenerationModel {
 
 class GenerationState {
  public:
-  // Throws invalid_argument or limit for options that cannot be meant. `options` must outlive it.
+  // Throws as GenerateOptions::validate. `options` must outlive it.
   GenerationState(const GenerationModel& model, std::span<const TokenId> prompt,
                   const GenerateOptions& options);
+
+  // For who has not run the prompt yet: asks for the first mask now, and throws if no token could
+  // come of it. Without this call it is asked for, and found wrong, by accept().
+  void prepare();
 
   // Takes the next token, given the logits after all so far; none if that ends the answer (an end
   // token, max_tokens 0). With the token the answer may have ended, too: see ended(). Throws as
@@ -66,13 +73,16 @@ class GenerationState {
 
  private:
   bool is_end(TokenId token) const;
+  std::span<const std::uint32_t> mask();
   Sample next_token(std::span<const float> logits);
 
   const GenerateOptions& options_;
   std::span<const TokenId> end_tokens_;
+  std::size_t vocab_size_;
   Sampler sampler_;
   StopMatcher stops_;
-  ThinkingBudget budget_;
+  Thinking thinking_;
+  std::optional<std::vector<std::uint32_t>> first_mask_;  // prepare()'s, until it is used
   std::optional<TokenDecoder> decoder_;
   Generation out_;
 };

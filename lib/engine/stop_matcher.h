@@ -2,6 +2,7 @@
 #ifndef DSV32_LIB_ENGINE_STOP_MATCHER_H_
 #define DSV32_LIB_ENGINE_STOP_MATCHER_H_
 
+#include <cstddef>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -15,8 +16,9 @@ class StopMatcher {
   // Throws invalid_argument for an empty string, limit for more than 1,024 or over 64 KiB in all.
   explicit StopMatcher(std::vector<std::string> strings);
 
-  std::string push(std::string_view text);  // what became final
-  std::string flush();                      // the rest, if nothing matched
+  std::string push(std::string_view text);           // what became final
+  std::string flush();                               // the rest, if nothing matched
+  std::size_t held() const { return held_.size(); }  // bytes held back
   bool matched() const { return !match_.empty(); }
   const std::string& match() const { return match_; }
 

@@ -1,0 +1,72 @@
+// What a generation is asked for, and what comes of it.
+#ifndef DSV32_GENERATION_H_
+#define DSV32_GENERATION_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <span>
+#include <stop_token>
+#include <string>
+#include <vector>
+
+#include "dsv32/export.h"
+#include "dsv32/sampler.h"
+#include "dsv32/types.h"
+
+namespace dsv32 {
+
+struct Usage {
+  std::size_t prompt_tokens = 0;
+  std::size_t cached_tokens = 0;  // of the prompt, not computed again
+  std::size_t generated_tokens = 0;
+  std::size_t thinking_tokens = 0;  // of the generated ones
+  double prefill_seconds = 0.0;
+  double decode_seconds = 0.0;
+  SparseStats sparse{};
+};
+
+struct GenerateOptions {
+  std::optional<SamplingParams> sampling{};  // none: Model::default_sampling()
+  std::size_t max_tokens = 32768;
+  std::vector<TokenId> stop_token_ids{};  // beside Model::end_tokens()
+  // Matched on text, across tokens: Session::generate in all of it, chat() in content alone.
+  std::vector<std::string> stop_strings{};
+  bool stops_in_reasoning = false;  // chat(): stop strings end reasoning, too
+  // Tokens of thinking until </think> is forced (and reported, with its own logprob); 0 = no limit.
+  // Only if the prompt ends inside of <think>.
+  std::size_t thinking_budget = 0;
+  // Bitmask for the next token given all output so far, as in Sampler::sample; empty = all. If the
+  // prompt ends inside of <think>, it is asked from the token behind </think> on. For the first
+  // token it is asked before the prompt runs, so that a mask which cannot be is found in time.
+  std::function<std::span<const std::uint32_t>(std::span<const TokenId> output)> allowed{};
+  bool allowed_in_reasoning = false;  // `allowed` is asked while the model thinks, too
+  std::stop_token cancel{};
+
+  // Throws as Session::generate would, before any work: invalid_argument or limit for what no model
+  // can do; given the size of a vocabulary, also for tokens that are none of it.
+  DSV32_API void validate(int vocab_size = 0) const;
+};
+
+struct GeneratedToken {
+  Sample sample{};
+  std::string text{};  // what became final: whole UTF-8, never part of a stop string
+};
+
+struct Generation {
+  std::vector<TokenId> tokens{};  // without the end token
+  // Cut before a stop string; empty without a tokenizer. Its end may be more than the tokens' texts
+  // together: half a character, or what might have become a stop string, was held back until then.
+  std::string text{};
+  FinishReason finish_reason = FinishReason::none;
+  std::string stop_string{};  // the one that ended it
+  Usage usage{};
+  std::vector<Sample> samples{};        // of `tokens`, one each
+  std::optional<TokenId> stop_token{};  // the one that ended it: an end token or a stop_token_id
+  std::uint64_t seed = 0;               // what was drawn with, asked for or not
+};
+
+}  // namespace dsv32
+
+#endif  // DSV32_GENERATION_H_
