@@ -52,7 +52,6 @@ bool show(const dsv32::ParseEvent& event) {
 // Appends to `conversation` until the model answers without a call. False: it never did.
 bool answer(dsv32::Session& session, std::vector<dsv32::Message>& conversation) {
   dsv32::ChatOptions options;
-  options.parser.tool_names = {"get_weather"};
   for (int round = 0; round < kMaxRounds; ++round) {
     std::printf("\n[model] ");
     // The session keeps what it has read: only what is new in the conversation is computed.

@@ -122,8 +122,8 @@ class Repl {
       options.thinking = rest.empty() ? !options.thinking : rest == "on";
       say_text(options.thinking ? "(it thinks first)\n" : "(it answers at once)\n");
     } else if (word == "stats") {
-      say_text(summary(conversation_.last_usage()) + "\nthe session holds " +
-               std::to_string(conversation_.tokens()) +
+      say_text(summary(conversation_.last_usage()) + conversation_.last_ending() +
+               "\nthe session holds " + std::to_string(conversation_.tokens()) +
                " tokens; all its turns: " + one_line(to_json(conversation_.sparse_stats())) + "\n");
     } else {
       complain("no command /" + word + " (try /help)");
@@ -182,6 +182,7 @@ int run_chat(ChatCommand& command, const GlobalOptions& global) {
       throw UsageError(error.what());
     }
   }
+  check_sampling(command.sampling);
   const auto dir = take_model(command.model);
   Interrupt interrupt;
   const dsv32::Model model = load_model(dir, load_options(command.model), terminal, interrupt);

@@ -103,6 +103,8 @@ dsv32::LoadOptions load_options(const ModelOptions& options);
 // Loads with progress on stderr; Ctrl-C gives up.
 dsv32::Model load_model(const std::filesystem::path& dir, dsv32::LoadOptions options,
                         const Terminal& terminal, const Interrupt& interrupt);
+// Before anything is loaded: throws for values that no model could take.
+void check_sampling(const SamplingOptions& options);
 // The model's own sampling, changed by the options that were given.
 dsv32::GenerateOptions generate_options(const SamplingOptions& options, const dsv32::Model& model);
 

@@ -17,19 +17,6 @@ void add(dsv32::Usage& sum, const dsv32::Usage& part) {
   sum.sparse.keys_read += part.sparse.keys_read;
 }
 
-Json round_json(const dsv32::ChatTurn& turn) {
-  Json calls = Json::array();
-  for (const dsv32::ToolCall& call : turn.message.tool_calls) calls.push_back(to_json(call));
-  Json faults = Json::array();
-  for (const auto fault : turn.faults) faults.push_back(name(fault));
-  return {{"reasoning", turn.message.reasoning},
-          {"content", turn.message.content},
-          {"tool_calls", calls},
-          {"finish_reason", name(turn.finish_reason)},
-          {"faults", faults},
-          {"usage", to_json(turn.usage)}};
-}
-
 }  // namespace
 
 Conversation::Conversation(dsv32::Session session, ConversationOptions options,
@@ -64,11 +51,13 @@ Conversation::Outcome Conversation::say(const std::string& text) {
 
   interrupt_.begin();
   usage_ = {};
+  ending_.clear();
   rounds_ = Json::array();
   history_.push_back({.role = dsv32::Role::user, .content = text});
   for (int round = 0; round < options_.max_tool_rounds; ++round) {
     dsv32::ChatTurn turn = answer();
-    rounds_.push_back(round_json(turn));
+    rounds_.push_back(to_json(turn));
+    ending_ = ending(turn.generation);
     add(usage_, turn.usage);
     if (turn.finish_reason == dsv32::FinishReason::cancelled) return Outcome::stopped;
     history_.push_back(turn.message);
@@ -85,8 +74,6 @@ Conversation::Outcome Conversation::say(const std::string& text) {
 dsv32::ChatTurn Conversation::answer() {
   dsv32::ChatOptions chat = options_.chat;
   chat.generate.cancel = interrupt_.token();
-  chat.parser.tool_names.clear();
-  for (const Tool& tool : options_.tools) chat.parser.tool_names.push_back(tool.name);
   const auto mode = options_.thinking ? dsv32::ThinkingMode::thinking : dsv32::ThinkingMode::chat;
   const auto end_line = [this] {
     if (in_thinking_) terminal_.plain();
@@ -102,7 +89,8 @@ dsv32::ChatTurn Conversation::answer() {
     end_line();
     if (!options_.silent)
       for (const auto fault : turn.faults)
-        terminal_.note(std::string("(the model's output had a fault: ") + name(fault) + ")");
+        terminal_.note(std::string("(the model's output had a fault: ") +
+                       std::string(dsv32::to_string(fault)) + ")");
     return turn;
   } catch (...) {
     end_line();

@@ -37,6 +37,7 @@ class Conversation {
   void reset() { history_.clear(); }
   ConversationOptions& options() noexcept { return options_; }
   const dsv32::Usage& last_usage() const noexcept { return usage_; }
+  const std::string& last_ending() const noexcept { return ending_; }  // as ending() writes it
   dsv32::SparseStats sparse_stats() const { return session_.sparse_stats(); }
   std::size_t tokens() const { return session_.tokens().size(); }
   // What every answer of the latest say() was, for --json.
@@ -54,6 +55,7 @@ class Conversation {
   Interrupt& interrupt_;
   std::vector<dsv32::Message> history_;
   dsv32::Usage usage_{};
+  std::string ending_{};
   Json rounds_ = Json::array();
   bool in_thinking_ = false;
   bool line_open_ = false;  // text was printed since the last newline

@@ -20,9 +20,21 @@ struct GenerateCommand {
   bool stats = false;
 };
 
+// Ids that no load could make right are found before one.
+std::vector<dsv32::TokenId> checked_ids(const std::string& text, const std::filesystem::path& dir) {
+  std::vector<dsv32::TokenId> ids = parse_ids(text);
+  if (ids.empty()) throw UsageError("an empty list of token ids");
+  const auto checkpoint = dsv32::Checkpoint::open(dir);
+  const int vocab = checkpoint.config().vocab_size;
+  for (const dsv32::TokenId id : ids)
+    if (id >= vocab)
+      throw UsageError("token " + std::to_string(id) + " is not in the model's vocabulary of " +
+                       std::to_string(vocab));
+  return ids;
+}
+
 std::vector<dsv32::TokenId> prompt_ids(const GenerateCommand& command, const dsv32::Model& model,
                                        const std::string& text) {
-  if (command.ids) return parse_ids(text);
   std::vector<dsv32::TokenId> ids = model.tokenizer().encode(text, command.special);
   const dsv32::TokenId bos = model.config().bos_token_id;
   const bool has_bos = !ids.empty() && ids.front() == bos;
@@ -33,13 +45,14 @@ std::vector<dsv32::TokenId> prompt_ids(const GenerateCommand& command, const dsv
 Json result_json(const dsv32::Generation& generation, bool ids) {
   Json result = {{"text", generation.text}};
   if (ids) result["ids"] = generation.tokens;
-  result["finish_reason"] = name(generation.finish_reason);
+  add_ending(result, generation);
   result["usage"] = to_json(generation.usage);
   return result;
 }
 
-int complete(const GenerateCommand& command, const dsv32::Model& model, const std::string& text,
-             const dsv32::GenerateOptions& options, const Terminal& terminal, bool json) {
+int complete(const GenerateCommand& command, const dsv32::Model& model,
+             const std::vector<dsv32::TokenId>& prompt, const dsv32::GenerateOptions& options,
+             const Terminal& terminal, bool json) {
   dsv32::Session session(model);
   const bool stream = !json && !command.ids;
   std::size_t shown = 0;
@@ -48,8 +61,7 @@ int complete(const GenerateCommand& command, const dsv32::Model& model, const st
     shown += token.text.size();
     return true;
   };
-  const dsv32::Generation generation =
-      session.generate(prompt_ids(command, model, text), options, show);
+  const dsv32::Generation generation = session.generate(prompt, options, show);
   if (stream)  // what was held back until the end
     terminal.write_foreign(std::string_view(generation.text).substr(shown));
   if (json)
@@ -57,7 +69,7 @@ int complete(const GenerateCommand& command, const dsv32::Model& model, const st
   else if (command.ids)
     terminal.write(one_line(generation.tokens));
   terminal.write("\n");
-  if (command.stats) terminal.note(summary(generation.usage));
+  if (command.stats) terminal.note(summary(generation.usage) + ending(generation));
   return generation.finish_reason == dsv32::FinishReason::cancelled ? kInterrupted : kOk;
 }
 
@@ -77,13 +89,9 @@ int one_turn(const GenerateCommand& command, const dsv32::Model& model, const st
           terminal.write_foreign(event.text);
         return true;
       });
-  if (json)
-    terminal.write(one_line({{"content", turn.message.content},
-                             {"reasoning", turn.message.reasoning},
-                             {"finish_reason", name(turn.finish_reason)},
-                             {"usage", to_json(turn.usage)}}));
+  if (json) terminal.write(one_line(to_json(turn)));
   terminal.write("\n");
-  if (command.stats) terminal.note(summary(turn.usage));
+  if (command.stats) terminal.note(summary(turn.usage) + ending(turn.generation));
   return turn.finish_reason == dsv32::FinishReason::cancelled ? kInterrupted : kOk;
 }
 
@@ -92,12 +100,17 @@ int run_generate(GenerateCommand& command, const GlobalOptions& global) {
   if (command.chat && command.ids) throw UsageError("--chat and --ids do not go together");
   if (command.think && !command.chat) throw UsageError("--think needs --chat");
   const auto dir = take_model(command.model, true);
+  check_sampling(command.sampling);
   const std::string text = read_prompt(command.model.words, command.file);
+  std::vector<dsv32::TokenId> ids;
+  if (command.ids) ids = checked_ids(text, dir);
   Interrupt interrupt;
   const dsv32::Model model = load_model(dir, load_options(command.model), terminal, interrupt);
   dsv32::GenerateOptions options = generate_options(command.sampling, model);
   options.cancel = interrupt.token();
-  return (command.chat ? one_turn : complete)(command, model, text, options, terminal, global.json);
+  if (command.chat) return one_turn(command, model, text, options, terminal, global.json);
+  if (!command.ids) ids = prompt_ids(command, model, text);
+  return complete(command, model, ids, options, terminal, global.json);
 }
 
 }  // namespace

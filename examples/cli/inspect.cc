@@ -1,5 +1,7 @@
 // `dsv32 inspect`: what is in a checkpoint, what is wrong with it, whether it fits.
+#include <algorithm>
 #include <array>
+#include <charconv>
 #include <cstdio>
 #include <map>
 #include <memory>
@@ -121,13 +123,51 @@ Json plan_json(const dsv32::Checkpoint& checkpoint, const InspectCommand& comman
           {"reason", plan.reason}};
 }
 
+// 0.95 rather than the double next to its float.
+double as_written(float value) {
+  std::array<char, 32> digits{};
+  const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), value).ptr;
+  double result = 0.0;
+  std::from_chars(digits.data(), end, result);
+  return result;
+}
+
+// generation_config.json and what else ends an answer.
+Json generation_json(const dsv32::Checkpoint& checkpoint) {
+  const dsv32::GenerationConfig generation = checkpoint.generation_config();
+  const dsv32::SamplingParams& sampling = generation.sampling;
+  std::vector<dsv32::TokenId> end_tokens = checkpoint.config().eos_token_ids;
+  for (const dsv32::TokenId id : generation.eos_token_ids)
+    if (std::find(end_tokens.begin(), end_tokens.end(), id) == end_tokens.end())
+      end_tokens.push_back(id);
+  Json result = {{"end_tokens", end_tokens},
+                 {"temperature", as_written(sampling.temperature)},
+                 {"top_p", as_written(sampling.top_p)},
+                 {"top_k", sampling.top_k},
+                 {"min_p", as_written(sampling.min_p)},
+                 {"repetition_penalty", as_written(sampling.repetition_penalty)}};
+  Json rest = Json::object();  // read, but left to who generates
+  if (!generation.stop_strings.empty()) rest["stop_strings"] = generation.stop_strings;
+  if (generation.max_new_tokens) rest["max_new_tokens"] = *generation.max_new_tokens;
+  if (!generation.other_keys.empty()) rest["other_keys"] = generation.other_keys;
+  result["not_applied"] = rest;
+  return result;
+}
+
 Json inspect(const dsv32::Checkpoint& checkpoint, const InspectCommand& command) {
   const dsv32::Verify verify = load_options(command.model).verify;
   const Bytes bytes = count_bytes(checkpoint);
   Json problems = Json::array();
   for (const dsv32::Problem& problem : checkpoint.problems(verify))
-    problems.push_back({{"code", name(problem.code)}, {"message", problem.message}});
+    problems.push_back({{"code", dsv32::to_string(problem.code)}, {"message", problem.message}});
+  Json generation;
+  try {
+    generation = generation_json(checkpoint);
+  } catch (const dsv32::Error& error) {
+    problems.push_back({{"code", dsv32::to_string(error.code())}, {"message", error.what()}});
+  }
   Json result = {{"config", config_json(checkpoint.config())},
+                 {"generation", generation},
                  {"tensor_count", checkpoint.tensors().size()},
                  {"bytes", bytes.total},
                  {"bytes_by_part", bytes.by_part},
@@ -157,6 +197,11 @@ std::string as_text(const Json& report) {
   std::string text = "config\n";
   for (const auto& [key, value] : report["config"].items())
     text += row(key, value.is_string() ? value.get<std::string>() : one_line(value));
+  if (report["generation"].is_object()) {
+    text += "generation\n";
+    for (const auto& [key, value] : report["generation"].items())
+      if (key != "not_applied" || !value.empty()) text += row(key, one_line(value));
+  }
   text += one_line(report["tensor_count"]) + " tensors, " + bytes_of(report["bytes"]) + "\n";
   for (const char* group : {"bytes_by_part", "bytes_by_dtype"})
     for (const auto& [key, value] : report[group].items()) text += row(key, bytes_of(value));

@@ -226,8 +226,10 @@ dsv32::Model load_model(const std::filesystem::path& dir, dsv32::LoadOptions opt
   return dsv32::Model::load(dir, options);
 }
 
-dsv32::GenerateOptions generate_options(const SamplingOptions& options, const dsv32::Model& model) {
-  dsv32::SamplingParams params = model.default_sampling();
+namespace {
+
+// `params`, changed by the options that were given.
+dsv32::GenerateOptions asked_for(const SamplingOptions& options, dsv32::SamplingParams params) {
   const dsv32::SamplingParams& asked = options.params;
   const auto given = [&](const char* name) { return options.app->count(name) > 0; };
   if (given("--temp")) params.temperature = asked.temperature;
@@ -240,11 +242,19 @@ dsv32::GenerateOptions generate_options(const SamplingOptions& options, const ds
   if (options.greedy) params.temperature = 0.0f;
   if (given("--seed")) params.seed = options.seed;
   dsv32::GenerateOptions result;
-  result.sampling = params;
+  result.sampling = std::move(params);
   result.max_tokens = options.max_tokens;
   result.thinking_budget = options.think_budget;
   result.stop_strings = options.stop;
   return result;
+}
+
+}  // namespace
+
+void check_sampling(const SamplingOptions& options) { asked_for(options, {}).validate(); }
+
+dsv32::GenerateOptions generate_options(const SamplingOptions& options, const dsv32::Model& model) {
+  return asked_for(options, model.default_sampling());
 }
 
 std::string read_text(const std::string& path) {

@@ -15,62 +15,6 @@ double per_second(std::size_t count, double seconds) {
 
 }  // namespace
 
-const char* name(dsv32::FinishReason reason) noexcept {
-  using dsv32::FinishReason;
-  switch (reason) {
-    case FinishReason::none:
-      return "none";
-    case FinishReason::stop:
-      return "stop";
-    case FinishReason::length:
-      return "length";
-    case FinishReason::cancelled:
-      return "cancelled";
-    case FinishReason::error:
-      return "error";
-  }
-  return "unknown";
-}
-
-const char* name(dsv32::ErrorCode code) noexcept {
-  // In the order of the enumeration.
-  constexpr std::array kNames = {
-      "invalid_argument", "not_found",     "io",       "bad_format",     "limit",   "mismatch",
-      "unsupported",      "out_of_memory", "capacity", "context_length", "state",   "busy",
-      "cancelled",        "numeric",       "device",   "communication",  "internal"};
-  const auto index = static_cast<std::size_t>(code);
-  return index < kNames.size() ? kNames[index] : "unknown";
-}
-
-const char* name(dsv32::ParseEvent::Fault fault) noexcept {
-  // In the order of the enumeration.
-  constexpr std::array kNames = {"none",
-                                 "think_not_closed",
-                                 "think_opened_twice",
-                                 "block_not_opened",
-                                 "parameter_not_closed",
-                                 "extra_whitespace",
-                                 "invalid_json_value",
-                                 "special_token_dropped",
-                                 "special_token_in_content",
-                                 "special_token_in_reasoning",
-                                 "thinking_format",
-                                 "summary_format",
-                                 "call_format",
-                                 "missing_token",
-                                 "name_format",
-                                 "parameter_format",
-                                 "duplicate_parameter",
-                                 "text_after_calls",
-                                 "text_after_end",
-                                 "special_token",
-                                 "unknown_tool",
-                                 "too_long",
-                                 "incomplete"};
-  const auto index = static_cast<std::size_t>(fault);
-  return index < kNames.size() ? kNames[index] : "unknown";
-}
-
 Json to_json(const dsv32::SparseStats& stats) {
   return {{"keys_visible", stats.keys_visible},
           {"keys_scored", stats.keys_scored},
@@ -90,6 +34,38 @@ Json to_json(const dsv32::Usage& usage) {
 Json to_json(const dsv32::ToolCall& call) {
   return {{"name", call.name},
           {"arguments", parse_json(call.arguments_json).value_or(Json(call.arguments_json))}};
+}
+
+void add_ending(Json& object, const dsv32::Generation& generation) {
+  object["finish_reason"] = dsv32::to_string(generation.finish_reason);
+  object["stop_string"] = generation.stop_string;
+  object["stop_token"] = generation.stop_token ? Json(*generation.stop_token) : Json();
+  object["seed"] = generation.seed;
+}
+
+Json to_json(const dsv32::ChatTurn& turn) {
+  Json calls = Json::array();
+  for (const dsv32::ToolCall& call : turn.message.tool_calls) calls.push_back(to_json(call));
+  Json faults = Json::array();
+  for (const auto fault : turn.faults) faults.push_back(dsv32::to_string(fault));
+  Json result = {{"reasoning", turn.message.reasoning},
+                 {"content", turn.message.content},
+                 {"tool_calls", calls}};
+  add_ending(result, turn.generation);
+  result["faults"] = faults;
+  result["usage"] = to_json(turn.usage);
+  return result;
+}
+
+std::string ending(const dsv32::Generation& generation) {
+  std::string text = "; ended by ";
+  if (generation.stop_token)
+    text += "token " + std::to_string(*generation.stop_token);
+  else if (!generation.stop_string.empty())
+    text += "stop string " + one_line(generation.stop_string);
+  else
+    text += dsv32::to_string(generation.finish_reason);
+  return text + "; seed " + std::to_string(generation.seed);
 }
 
 std::string summary(const dsv32::Usage& usage) {

@@ -12,16 +12,19 @@ namespace cli {
 
 using Json = nlohmann::ordered_json;
 
-const char* name(dsv32::FinishReason reason) noexcept;
-const char* name(dsv32::ErrorCode code) noexcept;
-const char* name(dsv32::ParseEvent::Fault fault) noexcept;
-
 Json to_json(const dsv32::Usage& usage);
 Json to_json(const dsv32::SparseStats& stats);
 Json to_json(const dsv32::ToolCall& call);  // arguments as JSON, or as text if they are none
 
+Json to_json(const dsv32::ChatTurn& turn);
+// What ended it, and the seed: for the object of a generation.
+void add_ending(Json& object, const dsv32::Generation& generation);
+
 // "24 tokens, 81.2 tokens/s; attention read 6 % of the visible keys"
 std::string summary(const dsv32::Usage& usage);
+
+// "; ended by token 1; seed 7"
+std::string ending(const dsv32::Generation& generation);
 
 // One line; ill-formed UTF-8 becomes U+FFFD.
 std::string one_line(const Json& value);

@@ -130,6 +130,27 @@ class InspectTest(Case):
         self.assertTrue(report["plan"]["fits"])
         self.assertIn("no problems", self.ok("inspect", golden()))
 
+    def test_reports_W3_inspect_shows_what_generates_by_default(self):
+        for file in golden().iterdir():
+            (self.folder / file.name).symlink_to(file)
+        generation = self.folder / "generation_config.json"
+        generation.write_text(json.dumps({
+            "eos_token_id": [7, 9], "temperature": 0.6, "top_p": 0.95, "top_k": 20, "min_p": 0.05,
+            "repetition_penalty": 1.1, "stop_strings": ["User:"], "max_new_tokens": 99, "typical_p": 0.5}))
+        shown = json.loads(self.ok("inspect", self.folder, "--json"))["generation"]
+        self.assertEqual(shown.pop("end_tokens")[-2:], [7, 9])
+        self.assertEqual(shown, {
+            "temperature": 0.6, "top_p": 0.95, "top_k": 20, "min_p": 0.05, "repetition_penalty": 1.1,
+            "not_applied": {"stop_strings": ["User:"], "max_new_tokens": 99, "other_keys": ["typical_p"]}})
+        text = self.ok("inspect", self.folder)
+        for word in ("end_tokens", "repetition_penalty", "1.1", "User:", "max_new_tokens", "typical_p"):
+            self.assertIn(word, text)
+        self.assertIn("not applied", run("generate", self.folder, "--ids", "[1]", "-n", "1").stderr)
+        generation.write_text('{"repetition_penalty": 0}')
+        result = run("inspect", self.folder, "--json")
+        self.assertEqual(result.returncode, 3, result.stderr)
+        self.assertIn("repetition_penalty", json.loads(result.stdout)["problems"][0]["message"])
+
     def test_inspect_names_problems(self):
         for file in golden().iterdir():
             if file.name != "config.json":
@@ -303,6 +324,45 @@ class TextTest(ModelCase):
         self.assertTrue(1 <= len(out) <= 4)
         self.assertEqual(out, json.loads(self.ok("generate", self.model, "--ids", "-n", "4", "--greedy", "[0, 5]")))
         self.fails(2, "generate", self.model, "--ids", stdin="[0, \"x\"]")
+
+    def test_reports_F13_what_ended_an_answer_and_its_seed(self):
+        options = ("generate", self.model, "The", "-n", "3", "--json")
+        out = json.loads(self.ok(*options, "--seed", "5"))
+        self.assertEqual(out["seed"], 5)
+        self.assertIsNone(out["stop_token"])
+        self.assertEqual(out["finish_reason"], "length")
+        seed = json.loads(self.ok(*options))["seed"]  # drawn with, though not asked for
+        again = json.loads(self.ok(*options, "--seed", str(seed)))
+        self.assertEqual(again["seed"], seed)
+        turn = json.loads(self.ok("generate", self.model, "--chat", "--greedy", "-n", "60", "--json", "Who are you?"))
+        self.assertEqual((turn["finish_reason"], turn["stop_token"], turn["stop_string"]), ("stop", 1, ""))
+        self.assertEqual((turn["tool_calls"], turn["faults"]), ([], []))
+        told = run("generate", self.model, "--chat", "--seed", "7", "-n", "60", "--stats", "Who are you?").stderr
+        self.assertRegex(told, r"; ended by (token 1|length); seed 7\n")
+        self.assertIn("; ended by token 1; seed ", self.script("Who are you?\n/stats\n").stdout)
+
+    def test_reports_T3_a_stop_string_of_a_turn_ends_its_content(self):
+        options = ("generate", self.model, "--chat", "--think", "--greedy", "-n", "80", "--json", "What is 47 + 38?")
+        whole = json.loads(self.ok(*options))
+        word = "8"  # in the thinking, and in the answer
+        self.assertIn(word, whole["reasoning"])
+        self.assertIn(word, whole["content"])
+        cut = json.loads(self.ok(*options, "--stop", word))
+        self.assertEqual(cut["reasoning"], whole["reasoning"])
+        self.assertEqual(cut["content"], whole["content"].split(word)[0])
+        self.assertEqual((cut["finish_reason"], cut["stop_string"]), ("stop", word))
+        kept = json.loads(self.ok(*options, "--stop", "think>"))
+        self.assertEqual((kept["content"], kept["stop_string"]), (whole["content"], ""))
+
+    def test_reports_F2_wrong_options_are_2_before_anything_is_loaded(self):
+        (self.folder / "model.safetensors").write_text("no model at all")
+        (self.folder / "config.json").write_text("nor a config")
+        for option in (("--temp", "-1"), ("--top-p", "1.5"), ("--min-p", "2"), ("--repetition-penalty", "1e-38"),
+                       ("--presence-penalty", "1000"), ("--top-k", "-1"), ("--stop", "")):
+            self.fails(2, "generate", self.folder, "x", *option)
+            self.fails(2, "chat", self.folder, *option, stdin="x\n")
+        self.fails(2, "generate", self.folder, "--ids", "[]")
+        self.assertIn("vocabulary", self.fails(2, "generate", self.model, "--ids", "[0, 99999999]"))
 
     def test_chat_turn(self):
         answer = self.ok("generate", self.model, "--chat", "--greedy", "-n", "60", "Who are you?")
