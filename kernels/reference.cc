@@ -170,7 +170,7 @@ void mla_store(const MlaStoreParams& p) {
     } else {
       store(record, stored_type(p.layout), 0, c);
     }
-    rotate(k, 0, p.rope + t * rope, rope, true);
+    rotate(k, 0, p.rope + t * rope, rope, p.interleave);
     store(record + latent * p.layout.value_bytes() + 4 * p.layout.scales(), stored_type(p.layout),
           0, k);
   }
@@ -186,7 +186,8 @@ void mla_absorb(const MlaAbsorbParams& p) {
   for (std::int64_t t = 0; t < p.num_tokens; ++t) {
     for (std::int64_t h = p.first_head; h < p.last_head; ++h) {
       Row q = load(p.q, p.type, (t * p.num_heads + h) * (p.nope + p.rope_dim), p.nope + p.rope_dim);
-      rotate(q, static_cast<std::size_t>(p.nope), p.rope + t * p.rope_dim, p.rope_dim, true);
+      rotate(q, static_cast<std::size_t>(p.nope), p.rope + t * p.rope_dim, p.rope_dim,
+             p.interleave);
       Row out(static_cast<std::size_t>(p.latent));
       for (int c = 0; c < p.latent; ++c) {
         for (int d = 0; d < p.nope; ++d) {

@@ -215,7 +215,7 @@ static void mla_absorb_bf16(const MlaAbsorbParams& p) {
       }
       if (next != nullptr) next += std::int64_t{p.nope} * kColumns * size;
     }
-    if (p.rope_dim % 32 != 0) {
+    if (p.rope_dim % 32 != 0 || !p.interleave) {
       absorb_rope(p, head);
       continue;
     }

@@ -15,6 +15,15 @@ static void store_latent(const MlaStoreParams& p, const float* x, int first, int
   }
 }
 
+// Where the values of rotated pair i lie: at i * step, and `gap` behind that.
+struct PairPlaces {
+  int step, gap;
+};
+
+static PairPlaces pair_places(int rope, bool interleave) {
+  return interleave ? PairPlaces{2, 1} : PairPlaces{1, rope / 2};
+}
+
 static void mla_store(const MlaStoreParams& p) {
   const int latent = p.layout.latent, rope = p.layout.rope;
   for (std::int64_t t = 0; t < p.num_tokens; ++t) {
@@ -39,13 +48,15 @@ static void mla_store(const MlaStoreParams& p) {
     }
     std::byte* tail = rec + latent * p.layout.value_bytes() + 4 * p.layout.scales();
     const float* angle = p.rope + t * rope;
+    const PairPlaces place = pair_places(rope, p.interleave);
     for (int i = 0; i < rope / 2; ++i) {
-      float pair[2] = {load_value(p.kv, p.type, row + latent + 2 * i),
-                       load_value(p.kv, p.type, row + latent + 2 * i + 1)};
+      const int a = i * place.step, b = a + place.gap;
+      float pair[2] = {load_value(p.kv, p.type, row + latent + a),
+                       load_value(p.kv, p.type, row + latent + b)};
       const float cs[2] = {angle[i], angle[rope / 2 + i]};
       rotate_pairs(pair, cs, 2);
-      store_value(tail, stored_type(p.layout), 2 * i, pair[0]);
-      store_value(tail, stored_type(p.layout), 2 * i + 1, pair[1]);
+      store_value(tail, stored_type(p.layout), a, pair[0]);
+      store_value(tail, stored_type(p.layout), b, pair[1]);
     }
   }
 }
@@ -82,16 +93,17 @@ static void absorb_block(const MlaAbsorbParams& p, int head, int first, int n) {
 // Every token's rotated part, for one head.
 static void absorb_rope(const MlaAbsorbParams& p, int head) {
   const int half = p.rope_dim / 2;
+  const PairPlaces place = pair_places(p.rope_dim, p.interleave);
   for (std::int64_t t = 0; t < p.num_tokens; ++t) {
     const std::int64_t from = (t * p.num_heads + head) * (p.nope + p.rope_dim) + p.nope;
     const std::int64_t to = (t * p.num_heads + head) * (p.latent + p.rope_dim) + p.latent;
     for (int i = 0; i < half; ++i) {
-      float pair[2] = {load_value(p.q, p.type, from + 2 * i),
-                       load_value(p.q, p.type, from + 2 * i + 1)};
+      const int a = i * place.step, b = a + place.gap;
+      float pair[2] = {load_value(p.q, p.type, from + a), load_value(p.q, p.type, from + b)};
       const float cs[2] = {p.rope[t * p.rope_dim + i], p.rope[t * p.rope_dim + half + i]};
       rotate_pairs(pair, cs, 2);
-      store_value(p.q_latent, p.type, to + 2 * i, pair[0]);
-      store_value(p.q_latent, p.type, to + 2 * i + 1, pair[1]);
+      store_value(p.q_latent, p.type, to + a, pair[0]);
+      store_value(p.q_latent, p.type, to + b, pair[1]);
     }
   }
 }

@@ -90,7 +90,8 @@ struct LinearParams {
 };
 inline constexpr std::int64_t kLinearScratch = std::int64_t{425} * 1024;  // rows of x, and sums
 
-// ---- mla: RoPE pairs (2i, 2i + 1). rope [num_tokens, rope]: cosines, then sines, of each token
+// ---- mla: RoPE pairs (2i, 2i + 1), or (i, i + rope / 2). rope [num_tokens, rope]: cosines, then
+// sines, of each token
 struct MlaStoreParams {
   const std::byte* kv;        // [num_tokens, latent + rope]
   const float* gain;          // [latent]
@@ -100,6 +101,7 @@ struct MlaStoreParams {
   CacheLayout layout;
   ValueType type;
   bool pow2;
+  bool interleave = true;
   int num_tokens;
 };
 
@@ -125,7 +127,8 @@ struct MlaAbsorbParams {
   std::byte* q_latent;  // [num_tokens, num_heads, latent + rope_dim]
   float* scratch;       // [mla_project_scratch()], aligned to 64
   ValueType type;       // bf16: kv_b is rounded to it, too
-  int num_tokens;       // at most kRowTile
+  bool interleave = true;
+  int num_tokens;  // at most kRowTile
   int num_heads, nope, rope_dim, v, latent, first_head, last_head;
 };
 

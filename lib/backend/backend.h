@@ -23,11 +23,13 @@ struct PagedKv {
   TensorView index_key;  // [num_pages, index_page] u8
   kernels::CacheLayout layout{};
   bool pow2_scales = true;
+  bool rope_interleave = true;  // of the latent record's rotated part
 };
 
 // Attention's widths; config.json's names without `qk_` and `_head_dim`.
 struct MlaShape {
   int heads = 0, nope = 0, rope = 0, v = 0, latent = 0;
+  bool rope_interleave = true;
 };
 
 struct IndexerShape {
@@ -158,7 +160,7 @@ class Backend {
   virtual void grouped_linear(const BoundExperts& experts, const Activation& x, TensorView offsets,
                               TensorView out) = 0;
 
-  // mla: RoPE pairs (2i, 2i + 1)
+  // mla: RoPE pairs (2i, 2i + 1), or (i, i + rope / 2) if cache and shape say so
   virtual void mla_store(const BatchView& b, TensorView kv_a, TensorView gain,
                          const PagedKv& kv) = 0;
   virtual void mla_absorb(const BatchView& b, const BoundWeight& kv_b, const MlaShape& shape,

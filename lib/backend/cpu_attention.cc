@@ -47,6 +47,7 @@ void CpuBackend::mla_absorb(const BatchView& b, const BoundWeight& kv_b, const M
                             .nope = shape.nope,
                             .rope_dim = shape.rope,
                             .v = shape.v,
+                         .interleave = kv.rope_interleave,
                             .latent = shape.latent,
                             .first_head = first,
                             .last_head = last});
@@ -65,6 +66,7 @@ void CpuBackend::sparse_mla(TensorView q_latent, const MlaShape& shape, const Pa
     for (int item = begin; item < end; ++item) {
       const int token = item / parts, part = item % parts;
       kernels_->sparse_mla({.q = q_latent.slice(token, 1).data,
+                            .interleave = shape.rope_interleave,
                             .latent = kv.latent.data,
                             .indices = data_as<std::int32_t>(indices.slice(token, 1)),
                             .out = out_latent.slice(token, 1).data,

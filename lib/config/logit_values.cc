@@ -30,10 +30,10 @@ std::string logit_values(const ModelConfig& config) {
                qk_nope_head_dim, qk_rope_head_dim, v_head_dim, index_n_heads, index_head_dim,
                index_topk, indexer_rope_interleave, n_routed_experts, n_shared_experts,
                num_experts_per_tok, n_group, topk_group, moe_intermediate_size,
-               routed_scaling_factor, norm_topk_prob, rope_theta, rope_factor,
+               routed_scaling_factor, norm_topk_prob, rope_interleave, rope_theta, rope_factor,
                original_max_position_embeddings, beta_fast, beta_slow, mscale, mscale_all_dim,
-               weight_block_size, ue8m0_scales, bits, group_size, bos_token_id, eos_token_ids] =
-      config;
+               attention_factor, truncate, weight_block_size, ue8m0_scales, bits, group_size,
+               bos_token_id, eos_token_ids] = config;
   Lines lines;
   lines("model_type", model_type)("vocab_size", vocab_size)("hidden_size", hidden_size);
   lines("intermediate_size", intermediate_size)("num_hidden_layers", num_hidden_layers);
@@ -49,7 +49,10 @@ std::string logit_values(const ModelConfig& config) {
   lines("moe_intermediate_size", moe_intermediate_size);
   lines("routed_scaling_factor", routed_scaling_factor)("norm_topk_prob", norm_topk_prob);
   lines("rope_theta", rope_theta)("rope_factor", rope_factor);
+  if (!rope_interleave) lines("rope_interleave", rope_interleave);
+  if (attention_factor > 0.0f) lines("attention_factor", attention_factor);
   if (rope_factor > 1.0f) {
+    if (!truncate) lines("truncate", truncate);
     lines("original_max_position_embeddings", original_max_position_embeddings);
     lines("beta_fast", beta_fast)("beta_slow", beta_slow);
     lines("mscale", mscale)("mscale_all_dim", mscale_all_dim);

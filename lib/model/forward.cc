@@ -96,7 +96,8 @@ void Forward::allocate_caches(const ForwardOptions& options) {
     caches_.push_back({.latent = latent,
                        .index_key = take(layout.index_page()),
                        .layout = layout,
-                       .pow2_scales = config_.ue8m0_scales});
+                       .pow2_scales = config_.ue8m0_scales,
+                       .rope_interleave = config_.rope_interleave});
   }
   if (!has_mtp()) return;
   hidden_ = take(hidden_row_bytes(config_, options));

@@ -26,8 +26,12 @@ double dimension_of(const ModelConfig& c, double turns) {
 Rope::Rope(const ModelConfig& c) {
   const int dim = c.qk_rope_head_dim;
   const bool yarn = c.rope_factor > 1.0f;
-  const double low = yarn ? std::max(std::floor(dimension_of(c, c.beta_fast)), 0.0) : 0.0;
-  double high = yarn ? std::min(std::ceil(dimension_of(c, c.beta_slow)), dim - 1.0) : 1.0;
+  const auto ramp_end = [&](double turns, bool up) {
+    const double end = dimension_of(c, turns);
+    return !c.truncate ? end : up ? std::ceil(end) : std::floor(end);
+  };
+  const double low = yarn ? std::max(ramp_end(c.beta_fast, false), 0.0) : 0.0;
+  double high = yarn ? std::min(ramp_end(c.beta_slow, true), dim - 1.0) : 1.0;
   if (high == low) high += 0.001;
   for (int i = 0; i < dim / 2; ++i) {
     const auto frequency =
@@ -37,14 +41,18 @@ Rope::Rope(const ModelConfig& c) {
         yarn ? frequency / c.rope_factor * ramp + frequency * (1.0f - ramp) : frequency);
   }
   softmax_scale_ = static_cast<float>(1 / std::sqrt(static_cast<double>(c.qk_nope_head_dim + dim)));
-  if (!yarn) return;
+  if (yarn) set_gains(c);
+  if (c.attention_factor > 0) amplitude_ = c.attention_factor;
+}
+
+void Rope::set_gains(const ModelConfig& c) {
   const bool both = c.mscale != 0 && c.mscale_all_dim != 0;
   amplitude_ = static_cast<float>(both ? gain(c.rope_factor, c.mscale) /
                                              gain(c.rope_factor, c.mscale_all_dim)
                                        : gain(c.rope_factor, 1.0));
   const double m = c.mscale_all_dim != 0 ? gain(c.rope_factor, c.mscale_all_dim) : 1.0;
   softmax_scale_ =
-      static_cast<float>(m * m / std::sqrt(static_cast<double>(c.qk_nope_head_dim + dim)));
+      static_cast<float>(m * m / std::sqrt(static_cast<double>(c.qk_nope_head_dim + dim())));
 }
 
 void Rope::fill(std::span<const std::int32_t> positions, float* out) const {

@@ -24,6 +24,8 @@ class Rope {
   void fill(std::span<const std::int32_t> positions, float* out) const;
 
  private:
+  void set_gains(const ModelConfig& config);  // YaRN's
+
   std::vector<float> inverse_frequencies_;  // [dim / 2]
   float amplitude_ = 1.0f;                  // of cos and sin
   float softmax_scale_ = 1.0f;

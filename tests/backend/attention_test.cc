@@ -41,7 +41,7 @@ void check_pages(const Bytes& got, const Bytes& want, Format format, double limi
 }
 
 void check_latent_pages(Data& data, const std::vector<OpenBackend>& all, CacheLayout layout,
-                        int rows) {
+                        int rows, bool interleave) {
   const ValueType type = type_of(layout.format);
   const StoreInput in =
       exact_input(data, rows, layout.latent + layout.rope, layout.latent, layout.rope);
@@ -57,12 +57,15 @@ void check_latent_pages(Data& data, const std::vector<OpenBackend>& all, CacheLa
                                .layout = layout,
                                .type = type,
                                .pow2 = true,
+                               .interleave = interleave,
                                .num_tokens = rows});
   for (const OpenBackend& b : all) {
     INFO(b.name << ", format " << int(layout.format) << ", " << rows << " rows");
     DeviceData device(*b.backend);
-    const PagedKv cache{
-        .latent = put_bytes(device, before, kPages), .index_key = {}, .layout = layout};
+    const PagedKv cache{.latent = put_bytes(device, before, kPages),
+                        .index_key = {},
+                        .layout = layout,
+                        .rope_interleave = interleave};
     b->mla_store(
         BatchParts{.slots = device.put(slots), .rope = device.put(in.rope, rows, layout.rope)},
         device.put(kv, type, rows, layout.latent + layout.rope),
@@ -113,7 +116,8 @@ TEST_CASE("through the seam: stored pages are the twin's, byte by byte, padding 
   for (const Format format : {Format::f32, Format::bf16, Format::fp8}) {
     for (const int rows : kRowCounts) {
       for (const int latent : {32, 160, 512})
-        check_latent_pages(data, all, {format, latent, 64, 0}, rows);
+        for (const bool interleave : {true, false})
+          check_latent_pages(data, all, {format, latent, 64, 0}, rows, interleave);
       for (const bool interleave : {false, true})
         check_index_pages(data, all, {format, 32, 32, 64}, rows, interleave);
       if (format == Format::fp8)
@@ -249,6 +253,7 @@ void check_projections(Data& data, const std::vector<OpenBackend>& all, ValueTyp
                                   .q_latent = absorbed.data() + first * latent_cols * size,
                                   .scratch = scratch.floats(),
                                   .type = type,
+                                  .interleave = s.rope_interleave,
                                   .num_tokens = count,
                                   .num_heads = s.heads,
                                   .nope = s.nope,
@@ -293,8 +298,16 @@ TEST_CASE("through the seam: absorb and expand, with the FP8 form of what comes 
   const auto all = open_backends(test_limits());
   for (const ValueType type : {ValueType::f32, ValueType::bf16}) {
     for (const int rows : kRowCounts) {
-      check_projections(data, all, type,
-                        {.heads = 3, .nope = 24, .rope = 16, .v = 20, .latent = 160}, rows);
+      for (const bool interleave : {true, false}) {
+        check_projections(data, all, type,
+                          {.heads = 3,
+                           .nope = 24,
+                           .rope = 16,
+                           .v = 20,
+                           .latent = 160,
+                           .rope_interleave = interleave},
+                          rows);
+      }
     }
     check_projections(data, all, type,
                       {.heads = 2, .nope = 130, .rope = 32, .v = 130, .latent = 512}, 65);

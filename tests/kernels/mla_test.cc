@@ -16,6 +16,7 @@ struct Case {
   ValueType type;
   int heads, nope, v;
   bool bf16_probabilities = false;
+  bool interleave = true;
 };
 
 Bytes store(const CpuKernels& kernel, const Case& c, const Bytes& kv,
@@ -30,6 +31,7 @@ Bytes store(const CpuKernels& kernel, const Case& c, const Bytes& kv,
                     .layout = c.layout,
                     .type = c.type,
                     .pow2 = true,
+                    .interleave = c.interleave,
                     .num_tokens = static_cast<int>(slots.size())});
   return latent;
 }
@@ -65,6 +67,7 @@ void check_attention(Data& data, const CpuKernels& table, const CpuKernels& refe
                        .q_latent = out.data(),
                        .scratch = project.floats(),
                        .type = c.type,
+                       .interleave = c.interleave,
                        .num_tokens = queries,
                        .num_heads = c.heads,
                        .nope = c.nope,
@@ -143,10 +146,17 @@ TEST_CASE("MLA equals its twins in every cache format") {
          {std::pair{Format::f32, ValueType::f32}, std::pair{Format::bf16, ValueType::bf16},
           std::pair{Format::fp8, ValueType::bf16}}) {
       for (const int latent : {32, 128, 160, 512}) {
-        INFO("format " << static_cast<int>(format) << ", latent " << latent);
-        check_attention(
-            data, table, reference,
-            {.layout = {format, latent, 16, 0}, .type = type, .heads = 3, .nope = 24, .v = 20});
+        for (const bool interleave : {true, false}) {
+          INFO("format " << static_cast<int>(format) << ", latent " << latent << ", interleave "
+                         << interleave);
+          check_attention(data, table, reference,
+                          {.layout = {format, latent, 16, 0},
+                           .type = type,
+                           .heads = 3,
+                           .nope = 24,
+                           .v = 20,
+                           .interleave = interleave});
+        }
       }
     }
   });
@@ -158,6 +168,7 @@ enum class Scales { none, pow2, odd };
 struct Projections {
   int heads, nope, v, latent;
   Scales scales;
+  bool interleave = true;
   static constexpr int rope = 32, tokens = 11;
 
   std::int64_t rows() const { return std::int64_t{heads} * (nope + v); }
@@ -209,6 +220,7 @@ void check_projections(Data& data, const CpuKernels& table, const CpuKernels& re
                          .q_latent = out.data(),
                          .scratch = scratch.floats(),
                          .type = ValueType::bf16,
+                         .interleave = c.interleave,
                          .num_tokens = count,
                          .num_heads = c.heads,
                          .nope = c.nope,
@@ -260,6 +272,7 @@ TEST_CASE("absorb and expand equal their twins for every weight, a token alone o
         INFO("scales " << static_cast<int>(scales) << ", latent " << latent);
         check_projections(data, table, reference, {3, 24, 20, latent, scales});
         check_projections(data, table, reference, {3, 128, 128, latent, scales});
+        check_projections(data, table, reference, {3, 128, 128, latent, scales, false});
         check_projections(data, table, reference, {2, 34, 130, latent, scales});
       }
     }
