@@ -1,10 +1,10 @@
 #include "lib/model/check_options.h"
 
 #include <string>
-#include <type_traits>
 
 #include "lib/backend/backend_kind.h"
 #include "lib/base/check.h"
+#include "lib/base/check_enum.h"
 #include "lib/base/thread_pool.h"
 #include "lib/model/page_pool.h"
 #include "lib/model/step_inputs.h"
@@ -13,14 +13,6 @@ namespace dsv32 {
 namespace {
 
 constexpr std::size_t kMaxCacheTokens = std::size_t{1} << 36;
-
-// An application in another language may pass any byte for an enumerator.
-template <class Enum>
-void check_enum(const char* field, Enum value, Enum last) {
-  using Number = std::underlying_type_t<Enum>;
-  DSV32_CHECK(value <= last, invalid_argument, "{} is {}, not in 0..{}", field,
-              int{static_cast<Number>(value)}, int{static_cast<Number>(last)});
-}
 
 void check_range(const char* field, int value, int most) {
   DSV32_CHECK(value >= 1 && value <= most, invalid_argument, "{} is {}, not in 1..{}", field, value,

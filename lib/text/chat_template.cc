@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "lib/base/check.h"
+#include "lib/base/check_enum.h"
 #include "lib/text/markers.h"
 #include "lib/text/message_checks.h"
 #include "lib/text/prompt_builder.h"
@@ -22,14 +23,15 @@ void PromptBuilder::hand_over(bool thinking) {
   prompt_.in_reasoning = thinking;
 }
 
+ChatTemplate::ChatTemplate(ChatFormat format) : format_(format) {
+  check_enum("chat format", format, ChatFormat::v31);
+}
+
 Prompt ChatTemplate::render(std::span<const Message> messages, ThinkingMode mode,
                             const RenderOptions& options) const {
-  DSV32_CHECK(mode == ThinkingMode::chat || mode == ThinkingMode::thinking, invalid_argument,
-              "thinking mode {} is unknown", static_cast<int>(mode));
+  check_enum("thinking mode", mode, ThinkingMode::thinking);
   DSV32_CHECK(options.context <= messages.size(), invalid_argument,
               "context of {} messages, but there are {}", options.context, messages.size());
-  DSV32_CHECK(format_ <= ChatFormat::v31, invalid_argument, "chat format {} is unknown",
-              static_cast<int>(format_));
   check_messages(messages);
   if (format_ == ChatFormat::v31) return render_v31(messages, mode, options);
   DSV32_CHECK(format_ == ChatFormat::v32 || std::ranges::none_of(messages, uses_tools), unsupported,

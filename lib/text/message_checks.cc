@@ -4,6 +4,7 @@
 #include <string>
 
 #include "lib/base/check.h"
+#include "lib/base/check_enum.h"
 #include "lib/text/utf8.h"
 
 namespace dsv32 {
@@ -84,8 +85,7 @@ std::vector<std::size_t> in_call_order(std::span<const Message> messages, std::s
 void check_messages(std::span<const Message> messages) {
   for (std::size_t i = 0; i < messages.size(); ++i) {
     const Message& m = messages[i];
-    DSV32_CHECK(m.role <= Role::tool, invalid_argument, "messages[{}]: role {} is unknown", i,
-                static_cast<int>(m.role));
+    check_enum(formatted("messages[{}].role", i), m.role, Role::tool);
     check_fields(m, i);
     check_sizes(m, i);
     for (const ToolCall& call : m.tool_calls) {

@@ -3,6 +3,7 @@
 
 #include <utility>
 
+#include "lib/base/check_enum.h"
 #include "lib/base/held.h"
 #include "lib/text/output_parser.h"
 
@@ -33,7 +34,8 @@ class ToolCallParser::Impl {
 };
 
 ToolCallParser::ToolCallParser(ChatFormat format, bool in_reasoning, ToolCallParserOptions options)
-    : impl_(std::make_unique<Impl>(format, in_reasoning, std::move(options))) {}
+    : impl_((check_enum("chat format", format, ChatFormat::v31),
+             std::make_unique<Impl>(format, in_reasoning, std::move(options)))) {}
 ToolCallParser::ToolCallParser(const ToolCallParser& other) : impl_(copy_held(other.impl_)) {}
 ToolCallParser::ToolCallParser(ToolCallParser&&) noexcept = default;
 ToolCallParser& ToolCallParser::operator=(ToolCallParser other) noexcept {
@@ -49,6 +51,7 @@ std::vector<ParseEvent> ToolCallParser::feed(std::string_view text, bool marker)
   return held(impl_).parser().feed(text, marker ? TextKind::marker : TextKind::plain);
 }
 std::vector<ParseEvent> ToolCallParser::finish(FinishReason reason) {
+  check_enum("finish reason", reason, FinishReason::error);
   return held(impl_).parser().finish(reason);
 }
 const Message& ToolCallParser::message() const& { return held(impl_).parser().message(); }
