@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "lib/base/check.h"
+#include "lib/base/wrong_file.h"
 
 namespace dsv32 {
 namespace {
@@ -141,6 +142,8 @@ std::string read_text(const Folder& folder, const std::string& name, std::size_t
               size, max_bytes);
   std::string text(size, '\0');
   fd.read(reinterpret_cast<std::byte*>(text.data()), size, path);
+  const std::string_view other = wrong_file(text);
+  DSV32_CHECK(other.empty(), bad_format, "{} is {}", quote_path(path.string()), other);
   return text;
 }
 

@@ -44,7 +44,7 @@ class File {
   std::span<const std::byte> bytes_;
 };
 
-// A small file as text; over `max_bytes`: limit.
+// A small file as text; over `max_bytes`: limit. Throws bad_format for what wrong_file() knows.
 std::string read_text(const Folder& folder, const std::string& name, std::size_t max_bytes);
 
 }  // namespace dsv32

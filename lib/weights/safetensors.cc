@@ -10,6 +10,7 @@
 
 #include "lib/base/check.h"
 #include "lib/base/json.h"
+#include "lib/base/wrong_file.h"
 
 namespace dsv32 {
 namespace {
@@ -91,6 +92,9 @@ class HeaderReader {
     Entry& entry = entries_.back();
     if (key_ == "shape") {
       require(value <= INT64_MAX, "a dimension beyond 2^63");
+      DSV32_CHECK(entry.info.shape.size() < kMaxTensorRank, limit,
+                  "{}: header: tensor {} has more than {} dimensions", what_, quote(name_),
+                  kMaxTensorRank);
       entry.info.shape.push_back(static_cast<std::int64_t>(value));
     } else {
       require(offsets_ < 2, "more than two data_offsets");
@@ -112,6 +116,7 @@ std::uint64_t tensor_bytes(const TensorInfo& info, std::string_view what) {
   const int bits = dtype_bits(info.dtype);
   DSV32_CHECK(bits > 0, bad_format, "{}: tensor {} has the unknown dtype {}", what,
               quote(info.name), quote(info.dtype));
+  if (std::find(info.shape.begin(), info.shape.end(), 0) != info.shape.end()) return 0;
   std::uint64_t product = static_cast<std::uint64_t>(bits);
   for (const std::int64_t dim : info.shape) {
     DSV32_CHECK(!__builtin_mul_overflow(product, static_cast<std::uint64_t>(dim), &product),
@@ -130,7 +135,12 @@ void check_layout(const std::vector<Entry>& entries, std::uint64_t size, std::st
   std::sort(order.begin(), order.end(), [](const Entry* a, const Entry* b) {
     return std::pair(a->begin, a->end) < std::pair(b->begin, b->end);
   });
-  std::uint64_t next = 0;
+  std::uint64_t next = 0, need = 0;
+  for (const Entry& entry : entries) need = std::max(need, entry.end);
+  DSV32_CHECK(need <= size, bad_format,
+              "{}: {} bytes of tensors where its header calls for {}: {} are missing, as of a "
+              "download that was cut; get the file again",
+              what, size, need, need - size);
   for (const Entry* entry : order) {
     const std::string& name = entry->info.name;
     DSV32_CHECK(entry->begin == next && entry->end >= entry->begin && entry->end <= size,
@@ -142,6 +152,13 @@ void check_layout(const std::vector<Entry>& entries, std::uint64_t size, std::st
     next = entry->end;
   }
   DSV32_CHECK(next == size, bad_format, "{}: {} bytes behind the last tensor", what, size - next);
+}
+
+// For a file that cannot be one of safetensors: throws if it is known what else it is.
+void check_kind(std::span<const std::byte> file, std::string_view what) {
+  const std::string_view head(reinterpret_cast<const char*>(file.data()), file.size());
+  const std::string_view other = wrong_file(head);
+  DSV32_CHECK(other.empty(), bad_format, "{} is {}", what, other);
 }
 
 }  // namespace
@@ -164,17 +181,20 @@ int dtype_bits(std::string_view dtype) {
 }
 
 std::vector<TensorInfo> parse_safetensors(std::span<const std::byte> file, std::string_view what) {
+  if (file.size() < 8) check_kind(file, what);
   DSV32_CHECK(file.size() >= 8, bad_format, "{}: {} bytes are no safetensors file", what,
               file.size());
   std::uint64_t length = 0;
   for (int i = 7; i >= 0; --i)
     length = length << 8 | static_cast<std::uint64_t>(file[static_cast<std::size_t>(i)]);
+  if (length > file.size() - 8 || length == 0) check_kind(file, what);
   DSV32_CHECK(length <= kMaxHeaderBytes || length > file.size() - 8, limit,
               "{}: a header of {} bytes, more than {}", what, length, kMaxHeaderBytes);
   DSV32_CHECK(length <= file.size() - 8, bad_format, "{}: a header of {} bytes in a file of {}",
               what, length, file.size());
   // The header is validated in this copy: the mapping may change under us.
   const std::string header(reinterpret_cast<const char*>(file.data()) + 8, length);
+  if (!header.starts_with('{')) check_kind(file, what);
   DSV32_CHECK(header.starts_with('{'), bad_format, "{}: the header does not begin with a brace",
               what);
   const std::size_t end = header.find_last_not_of(' ');

@@ -13,11 +13,13 @@ namespace dsv32 {
 
 inline constexpr std::size_t kMaxHeaderBytes = 100'000'000;
 inline constexpr std::size_t kMaxTensorName = 4096;
+inline constexpr std::size_t kMaxTensorRank = 8;
 
 // The tensors of a file whose bytes are `file`, in the order of the header; `data` points into
 // `file`, `TensorInfo::file` is left empty. The rules are those of the safetensors README, with no
-// leniency: ranges tile the data exactly, no duplicate or unknown key, integers only. Throws
-// bad_format, or limit for a header or name over its cap; `what` names the file in messages.
+// leniency: ranges tile the data exactly, no duplicate or unknown key, integers only. A tensor with
+// a dimension of 0 is empty, whatever the others are. Throws bad_format, or limit for a header,
+// name or rank over its cap; `what` names the file in messages.
 std::vector<TensorInfo> parse_safetensors(std::span<const std::byte> file, std::string_view what);
 
 // Bits of one element of a safetensors dtype ("F8_E4M3": 8); 0 for an unknown one.

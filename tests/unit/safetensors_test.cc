@@ -230,5 +230,35 @@ TEST_CASE("DT-01 DT-04 dtypes and sizes") {
   }
 }
 
+std::string shape_of(std::size_t rank, const std::string& dim) {
+  std::string shape = "[";
+  for (std::size_t i = 0; i < rank; ++i) shape += (i > 0 ? "," : "") + dim;
+  return shape + "]";
+}
+
+TEST_CASE("reports_C9 tensors have at most eight dimensions") {
+  const auto load = [](std::size_t rank) {
+    return parse(file_of("{\"t\":" + tensor("\"U8\"", shape_of(rank, "1"), "[0,1]") + "}", 1));
+  };
+  CHECK(load(8).front().shape.size() == 8);
+  for (const std::size_t rank : {9, 100, 3'000'000}) {
+    INFO(rank);
+    const std::string message = check_error(ErrorCode::limit, "dimensions", [&] { load(rank); });
+    CHECK(message.find("\"t\"") != std::string::npos);
+  }
+}
+
+TEST_CASE("reports_C9 a dimension of zero makes an empty tensor, whatever the others are") {
+  for (const char* shape : {"[0]", "[0,9223372036854775807]", "[9223372036854775807,0]",
+                            "[9223372036854775807,9223372036854775807,0,3]", "[0,0]"}) {
+    INFO(shape);
+    const auto tensors = parse(file_of("{\"t\":" + tensor("\"F32\"", shape, "[0,0]") + "}", 0));
+    REQUIRE(tensors.size() == 1);
+    CHECK(tensors[0].data.empty());
+    refused(file_of("{\"t\":" + tensor("\"F32\"", shape, "[0,4]") + "}", 4));
+  }
+  refused(file_of("{\"t\":" + tensor("\"F32\"", "[9223372036854775807,4]", "[0,0]") + "}", 0));
+}
+
 }  // namespace
 }  // namespace dsv32::test
