@@ -2,6 +2,7 @@
 #ifndef DSV32_LIB_MODEL_LOADED_MODEL_H_
 #define DSV32_LIB_MODEL_LOADED_MODEL_H_
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -26,6 +27,9 @@ class LoadedModel {
   ~LoadedModel();
   LoadedModel(const LoadedModel&) = delete;
   LoadedModel& operator=(const LoadedModel&) = delete;
+
+  // tokenizer.json, if there is one; throws mismatch if its tokens are more than the model's.
+  static std::optional<Tokenizer> read_tokenizer(const CheckpointFiles& files);
 
   bool is_own_process() const noexcept;  // not a forked child
   void check_process() const;            // throws state in one
@@ -61,8 +65,8 @@ class LoadedModel {
   void check_memory();
   void load_forward();
   void touch_weights() const;
-  void check_tokenizer() const;
   void read_defaults();
+  void say_nan(const StepResult& result);
 
   std::unique_ptr<PagePool> pages_;
   std::unique_ptr<Turns> turns_;
@@ -70,6 +74,7 @@ class LoadedModel {
   std::unique_ptr<Backend> backend_;
   std::unique_ptr<Forward> forward_;
   std::optional<Error> broken_;
+  std::atomic<bool> said_nan_{false};
 };
 
 class Model::Impl : public LoadedModel {

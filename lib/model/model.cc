@@ -46,13 +46,11 @@ LoadedModel::LoadedModel(const std::filesystem::path& dir, const LoadOptions& lo
       turns_(std::make_unique<Turns>(
           std::static_pointer_cast<WatchedExecutor>(options.backend.executor))) {
   progress(0.0);
+  for (const std::string& remark : files.remarks) log(LogLevel::warning, remark);
   check_wishes();
   check_memory();
   pages_ = std::make_unique<PagePool>(static_cast<std::size_t>(forward_options.num_pages));
-  if (files.folder.has("tokenizer.json")) {
-    tokenizer = Tokenizer::parse(read_text(files.folder, "tokenizer.json", kMaxTokenizerBytes));
-  }
-  check_tokenizer();
+  tokenizer = read_tokenizer(files);
   read_defaults();
   progress(kFilesRead);
   load_forward();
@@ -142,11 +140,14 @@ void LoadedModel::progress(double fraction) const {
               "loading was given up by on_progress");
 }
 
-void LoadedModel::check_tokenizer() const {
-  if (!tokenizer) return;
-  DSV32_CHECK(tokenizer->vocab_size() <= config.vocab_size, mismatch,
-              "tokenizer.json has {} tokens, the model's vocabulary {}", tokenizer->vocab_size(),
-              config.vocab_size);
+std::optional<Tokenizer> LoadedModel::read_tokenizer(const CheckpointFiles& files) {
+  if (!files.folder.has("tokenizer.json")) return {};
+  Tokenizer tokenizer =
+      Tokenizer::parse(read_text(files.folder, "tokenizer.json", kMaxTokenizerBytes));
+  DSV32_CHECK(tokenizer.vocab_size() <= files.config.vocab_size, mismatch,
+              "tokenizer.json has {} tokens, the model's vocabulary {}", tokenizer.vocab_size(),
+              files.config.vocab_size);
+  return tokenizer;
 }
 
 void LoadedModel::touch_weights() const {

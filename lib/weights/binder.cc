@@ -7,6 +7,7 @@
 
 #include "lib/base/check.h"
 #include "lib/base/floats.h"
+#include "lib/weights/foreign_format.h"
 #include "lib/weights/safetensors.h"
 
 namespace dsv32 {
@@ -46,10 +47,16 @@ bool is_table_scale(float x) {
   return x == 0.0f || (std::frexp(x, &exponent) == 0.5f && exponent >= -99 && exponent <= 101);
 }
 
-bool is_nan_value(const TensorInfo& tensor, std::size_t i) {
-  if (tensor.dtype == "I8" || tensor.dtype == "U8") return false;
-  if (tensor.dtype == "F8_E4M3") return (static_cast<unsigned>(tensor.data[i]) & 0x7Fu) == 0x7Fu;
-  return !std::isfinite(read_float(tensor, i));
+// The first element of `n` that is NaN or infinite; n: none.
+std::size_t first_not_finite(const std::byte* data, DType dtype, std::size_t n) {
+  std::size_t i = 0;
+  if (dtype == DType::i8 || dtype == DType::i4) return n;
+  if (dtype == DType::f8_e4m3) {
+    while (i < n && (static_cast<unsigned>(data[i]) & 0x7Fu) != 0x7Fu) ++i;
+  } else {
+    while (i < n && std::isfinite(read_element(data, dtype, i))) ++i;
+  }
+  return i;
 }
 
 std::size_t elements(const TensorInfo& tensor) {
@@ -99,6 +106,14 @@ void Binder::walk() {
 }
 
 std::vector<Problem> Binder::problems() const {
+  std::vector<Problem> all = found();
+  if (all.empty()) return all;
+  // Of another format none of the tensors is what it should be; one name says more than ten.
+  if (std::optional<Problem> foreign = foreign_format(shards_.tensors)) return {*foreign};
+  return all;
+}
+
+std::vector<Problem> Binder::found() const {
   std::vector<Problem> all;
   if (!missing_.empty()) {
     all.push_back({ErrorCode::mismatch,
@@ -158,12 +173,11 @@ const TensorInfo* Binder::require(const std::string& name, const std::vector<std
 }
 
 void Binder::check_values(const TensorInfo& tensor) {
-  for (std::size_t i = 0; i < elements(tensor); ++i) {
-    if (!is_nan_value(tensor, i)) continue;
-    return problem(
-        ErrorCode::bad_format,
-        formatted("tensor {} holds NaN or infinity, first at element {}", quote(tensor.name), i));
-  }
+  const std::size_t n = elements(tensor),
+                    i = first_not_finite(tensor.data.data(), to_dtype(tensor.dtype), n);
+  if (i == n) return;
+  problem(ErrorCode::bad_format,
+          formatted("tensor {} holds NaN or infinity, first at element {}", quote(tensor.name), i));
 }
 
 // True if all can be in a conversion table.
@@ -173,6 +187,7 @@ bool Binder::check_scales(const TensorInfo& scale) {
     const float x = read_float(scale, i);
     table = table && is_table_scale(x);
     if (std::isfinite(x) && x >= 0) continue;
+    if (!std::isfinite(x) && options_.verify == Verify::all) return false;  // found by require()
     problem(ErrorCode::bad_format,
             formatted("scale {} is {} at element {}", quote(scale.name), x, i));
     return false;
@@ -180,8 +195,19 @@ bool Binder::check_scales(const TensorInfo& scale) {
   return table;
 }
 
+// Numerics hang on what config.json says of FP8 weights, so it has to. Said once.
+void Binder::check_quantised(const TensorInfo& tensor) {
+  if (config_.weight_block_size > 0 || said_unquantised_) return;
+  said_unquantised_ = true;
+  problem(ErrorCode::mismatch,
+          formatted("tensor {} is F8_E4M3, but config.json has no \"quantization_config\"{} that "
+                    "says how FP8 was made",
+                    quote(tensor.name), config_.bits > 0 ? " with a \"rest\"" : ""));
+}
+
 Linear Binder::fp8(const TensorInfo& tensor, std::int64_t rows, std::int64_t cols) {
   Linear w{.weight = view(tensor, rows, cols), .scale = {}, .format = WeightFormat::fp8};
+  check_quantised(tensor);
   const TensorInfo* scale =
       require(tensor.name + "_scale_inv", {blocks(rows), blocks(cols)}, {"F32", "F8_E8M0"});
   if (!scale) return w;
@@ -225,7 +251,7 @@ Weight Binder::plain_matrix(const std::string& name, std::int64_t rows, std::int
 TensorView Binder::gain(const std::string& name, std::int64_t cols) {
   const TensorInfo* tensor = require(name, {cols}, {"F32", "BF16", "F16"});
   if (!tensor) return {};
-  if (options_.verify != Verify::headers) check_values(*tensor);
+  if (options_.verify == Verify::scales) check_values(*tensor);  // of all: require() did
   return view(*tensor, 1, cols);
 }
 

@@ -30,6 +30,7 @@ class Binder {
   ModelWeights weights;
 
  private:
+  std::vector<Problem> found() const;
   void bind_top();
   void bind_mtp();
   LayerWeights layer(int index, bool dense);
@@ -45,6 +46,7 @@ class Binder {
   Weight compact_matrix(const std::string& name, std::int64_t rows, std::int64_t cols);
   Weight plain_matrix(const std::string& name, std::int64_t rows, std::int64_t cols);
   TensorView gain(const std::string& name, std::int64_t cols);
+  void check_quantised(const TensorInfo& tensor);
   Linear fp8(const TensorInfo& tensor, std::int64_t rows, std::int64_t cols);
   bool check_scales(const TensorInfo& scale);
   void check_values(const TensorInfo& tensor);
@@ -58,6 +60,7 @@ class Binder {
   std::vector<std::string> missing_;
   std::vector<Problem> problems_;
   std::size_t problem_count_ = 0;
+  bool said_unquantised_ = false;
 };
 
 }  // namespace dsv32

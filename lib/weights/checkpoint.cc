@@ -1,14 +1,16 @@
-// Checkpoint: open, tensors, problems, fingerprint. (plan() is in lib/model/plan.cc.)
+// Checkpoint: open, tensors, remarks, fingerprint. (plan() and problems() are in lib/model.)
 #include "dsv32/checkpoint.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "lib/base/check.h"
+#include "lib/base/check_enum.h"
 #include "lib/base/held.h"
 #include "lib/config/logit_values.h"
-#include "lib/weights/binder.h"
 #include "lib/weights/checkpoint_impl.h"
 
 namespace dsv32 {
@@ -47,11 +49,48 @@ void add_blocks(Hash& hash, std::span<const std::byte> data) {
 
 }  // namespace
 
+namespace {
+
+// What nobody reads of config.json is a remark.
+ModelConfig read_config(const Folder& folder, std::vector<std::string>& remarks) {
+  constexpr std::size_t kMost = 10;
+  std::vector<std::string> unread;
+  ModelConfig config =
+      ModelConfig::from_json(read_text(folder, "config.json", kMaxConfigBytes), &unread);
+  if (unread.empty()) return config;
+  std::string names;
+  for (std::size_t i = 0; i < std::min(unread.size(), kMost); ++i)
+    names += (i > 0 ? ", " : " ") + quote(unread[i]);
+  if (unread.size() > kMost) names += ", ..";
+  remarks.push_back(formatted("config.json: {} keys that nobody reads:{}", unread.size(), names));
+  return config;
+}
+
+// Converters drop the MTP layer and leave config.json as it was: such a model has none.
+void drop_missing_mtp(CheckpointFiles& files) {
+  if (files.config.num_nextn_predict_layers == 0) return;
+  const std::string prefix = formatted("model.layers.{}.", files.config.num_hidden_layers);
+  const std::vector<TensorInfo>& tensors = files.shards.tensors;
+  const auto first = std::lower_bound(
+      tensors.begin(), tensors.end(), prefix,
+      [](const TensorInfo& tensor, const std::string& name) { return tensor.name < name; });
+  if (first != tensors.end() && first->name.starts_with(prefix)) return;
+  files.config.num_nextn_predict_layers = 0;
+  files.remarks.push_back(
+      "the files lack the MTP layer that config.json's num_nextn_predict_layers calls for: the "
+      "model has none");
+}
+
+}  // namespace
+
 CheckpointFiles::CheckpointFiles(const std::filesystem::path& dir, FileAccess access,
                                  const BackendOptions& threads)
     : folder(dir),
-      config(ModelConfig::from_json(read_text(folder, "config.json", kMaxConfigBytes))),
-      shards(open_shards(folder, access, threads)) {}
+      config(read_config(folder, remarks)),
+      shards(open_shards(folder, access, threads)) {
+  remarks.insert(remarks.end(), shards.remarks.begin(), shards.remarks.end());
+  drop_missing_mtp(*this);
+}
 
 Checkpoint::Checkpoint(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
 
@@ -67,16 +106,11 @@ std::span<const TensorInfo> Checkpoint::tensors() const& noexcept {
   return impl_->shards.tensors;
 }
 
-std::vector<Problem> Checkpoint::problems(Verify verify) const {
-  const Impl& impl = held(impl_);
-  Binder binder(impl.config, impl.shards,
-                {.mtp = impl.config.num_nextn_predict_layers > 0, .verify = verify});
-  binder.walk();
-  return binder.problems();
-}
+std::vector<std::string> Checkpoint::remarks() const { return held(impl_).remarks; }
 
 std::string Checkpoint::fingerprint(Verify verify) const {
   const Impl& impl = held(impl_);
+  check_enum("verify", verify, Verify::all);
   Hash hash;
   hash.add(logit_values(impl.config));
   for (const TensorInfo& tensor : impl.shards.tensors) {

@@ -3,7 +3,9 @@
 #define DSV32_LIB_WEIGHTS_CHECKPOINT_IMPL_H_
 
 #include <filesystem>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "dsv32/checkpoint.h"
 
@@ -17,7 +19,8 @@ struct CheckpointFiles {
                   const BackendOptions& threads);
 
   Folder folder;
-  ModelConfig config;
+  std::vector<std::string> remarks;  // as Checkpoint::remarks()
+  ModelConfig config;                // without the MTP layer if the files lack it
   Shards shards;
 };
 

@@ -2,6 +2,7 @@
 #include "lib/weights/shards.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <map>
 #include <optional>
 #include <set>
@@ -18,6 +19,7 @@ namespace {
 
 constexpr const char* kSingle = "model.safetensors";
 constexpr const char* kIndex = "model.safetensors.index.json";
+constexpr std::string_view kEnding = ".safetensors";
 constexpr std::size_t kMaxIndexBytes = 64u << 20;
 constexpr int kMaxThreads = 8;  // headers are small
 
@@ -60,6 +62,68 @@ WeightMap read_index(const Folder& folder) {
   return map;
 }
 
+// A list of names for a message: as many as fit, and how many more there are.
+std::string some_of(const std::vector<std::string>& names) {
+  constexpr std::size_t kMost = 3;
+  std::string text;
+  for (std::size_t i = 0; i < std::min(names.size(), kMost); ++i)
+    text += (i > 0 ? ", " : "") + quote(names[i]);
+  if (names.size() > kMost) text += formatted(" and {} more", names.size() - kMost);
+  return text;
+}
+
+// Of files that are numbered ("model-00002-of-000163.safetensors") and have no index, all must be
+// there.
+void check_numbers(const std::set<std::string>& names) {
+  for (const std::string& name : names) {
+    const std::size_t dot = name.size() - kEnding.size(), of = name.rfind("-of-", dot);
+    if (of == std::string::npos || of + 4 == dot || dot - of > 12) continue;
+    const std::string digits = name.substr(of + 4, dot - of - 4);
+    if (digits.find_first_not_of("0123456789") != std::string::npos) continue;
+    const std::string begin = name.substr(0, name.rfind('-', of - 1) + 1), end = name.substr(of);
+    const auto same = [&](const std::string& other) {
+      return other.starts_with(begin) && other.ends_with(end);
+    };
+    const auto have = static_cast<std::uint64_t>(std::count_if(names.begin(), names.end(), same));
+    const std::uint64_t all = parse_u64(digits, name);
+    DSV32_CHECK(have >= all, not_found,
+                "{} of the {} files {} are missing; get them again, with their index", all - have,
+                all, quote(begin + ".." + end));
+  }
+}
+
+// Says how many of the index's files there are not; nothing if there are all.
+void check_present(const Folder& folder, const std::vector<std::string>& names) {
+  std::vector<std::string> missing;
+  for (const std::string& name : names) {
+    if (!folder.has(name)) missing.push_back(name);
+  }
+  DSV32_CHECK(missing.empty(), not_found,
+              "{} of the {} files that {} names are missing: {}; get "
+              "them again",
+              missing.size(), names.size(), kIndex, some_of(missing));
+}
+
+// Files that look like the model's and are not read: a remark. Beside an index any other index and
+// any *.safetensors; beside a lone model.safetensors those that would be parts of a model by their
+// names.
+void remark_strays(const Folder& folder, const std::vector<std::string>& read, bool by_index,
+                   Shards& shards) {
+  if (!by_index && read.front() != kSingle) return;  // everything was read
+  std::vector<std::string> strays;
+  for (const std::string& name : folder.names()) {
+    if (name.starts_with('.') || std::binary_search(read.begin(), read.end(), name)) continue;
+    const bool part = name.ends_with(kEnding) &&
+                      (by_index || name.starts_with("model") || name.starts_with("consolidated"));
+    if (part || (name.ends_with(".safetensors.index.json") && name != kIndex))
+      strays.push_back(name);
+  }
+  if (strays.empty()) return;
+  shards.remarks.push_back(
+      by_index ? formatted("not read: {}: {} does not name them", some_of(strays), kIndex)
+               : formatted("not read: {}: {} holds the model", some_of(strays), kSingle));
+}
+
 std::vector<std::string> shard_names(const Folder& folder, const std::optional<WeightMap>& index) {
   std::set<std::string> names;
   if (index) {
@@ -68,8 +132,9 @@ std::vector<std::string> shard_names(const Folder& folder, const std::optional<W
     names.insert(kSingle);
   } else {
     for (const std::string& name : folder.names()) {
-      if (name.ends_with(".safetensors")) names.insert(name);
+      if (name.ends_with(kEnding) && !name.starts_with('.')) names.insert(name);
     }
+    check_numbers(names);
     DSV32_CHECK(!names.empty(), not_found, "{} holds no *.safetensors",
                 quote_path(folder.path().string()));
   }
@@ -84,7 +149,7 @@ bool is_file_name_of(const std::filesystem::path& path, std::string_view name) {
 }
 
 // A tensor that the index promises lies in the file that it names.
-void check_index(const WeightMap& index, const Shards& shards) {
+void check_index(const WeightMap& index, Shards& shards) {
   const TensorInfo* next = shards.tensors.data();  // an index is usually sorted, too
   const TensorInfo* const end = next + shards.tensors.size();
   for (const auto& [name, file] : index) {
@@ -93,6 +158,10 @@ void check_index(const WeightMap& index, const Shards& shards) {
                 "{}: tensor {} is not in {}", kIndex, quote(name), quote(file));
     next = tensor + 1;
   }
+  if (index.size() == shards.tensors.size()) return;  // names are different, in both
+  shards.remarks.push_back(
+      formatted("{} leaves out {} of the {} tensors in its files; they count all the same", kIndex,
+                shards.tensors.size() - index.size(), shards.tensors.size()));
 }
 
 bool by_name(const TensorInfo& a, const TensorInfo& b) { return a.name < b.name; }
@@ -172,7 +241,10 @@ const TensorInfo* Shards::find(std::string_view name) const {
 Shards open_shards(const Folder& folder, FileAccess access, const BackendOptions& threads) {
   std::optional<WeightMap> index;
   if (folder.has(kIndex)) index = read_index(folder);
-  Shards shards = open_files(folder, shard_names(folder, index), access, threads);
+  const std::vector<std::string> names = shard_names(folder, index);
+  if (index) check_present(folder, names);
+  Shards shards = open_files(folder, names, access, threads);
+  remark_strays(folder, names, index.has_value(), shards);
   if (index) check_index(*index, shards);
   return shards;
 }

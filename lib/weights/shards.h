@@ -3,6 +3,7 @@
 #define DSV32_LIB_WEIGHTS_SHARDS_H_
 
 #include <filesystem>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -15,15 +16,19 @@ namespace dsv32 {
 
 struct Shards {
   std::vector<File> files;
-  std::vector<TensorInfo> tensors;  // by name, ascending
+  std::vector<TensorInfo> tensors;   // by name, ascending
+  std::vector<std::string> remarks;  // what is odd about the files, a line each
 
   const TensorInfo* find(std::string_view name) const;
 };
 
 // The files that model.safetensors.index.json names; without an index model.safetensors, or else
-// every *.safetensors of the folder. The index may be incomplete: what its files hold counts. It
-// may not contradict them (mismatch), nor name a path. One mapping a file; headers are read on
-// `threads`: its number, or its Executor.
+// every *.safetensors of the folder whose name does not begin with a dot. The index may be
+// incomplete: what its files hold counts. It may not contradict them (mismatch), nor name a path.
+// Beside an index other indexes and *.safetensors are not read, nor beside a lone model.safetensors
+// those whose names begin with "model" or "consolidated": a remark names them, and one says what
+// the index leaves out. One mapping a file; headers are read on `threads`: its number, or its
+// Executor.
 Shards open_shards(const Folder& folder, FileAccess access, const BackendOptions& threads);
 
 // One file, or a folder as above.

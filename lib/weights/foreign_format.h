@@ -1,0 +1,18 @@
+// Checkpoints of this model in formats that are not read.
+#ifndef DSV32_LIB_WEIGHTS_FOREIGN_FORMAT_H_
+#define DSV32_LIB_WEIGHTS_FOREIGN_FORMAT_H_
+
+#include <optional>
+#include <span>
+
+#include "dsv32/checkpoint.h"
+
+namespace dsv32 {
+
+// Names the format that the tensors are in, by the names and types that such files have and ours
+// have not. For tensors with which something is wrong: what it looks for would cost a load time.
+std::optional<Problem> foreign_format(std::span<const TensorInfo> tensors);
+
+}  // namespace dsv32
+
+#endif  // DSV32_LIB_WEIGHTS_FOREIGN_FORMAT_H_
