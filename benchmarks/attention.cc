@@ -151,7 +151,7 @@ void AttentionBench::sparse(Backend& backend, int length, int queries) {
   backend.index_select(batch(length, queries), kIndexer,
                        view(index_q_.get(), DType::bf16, queries, kIndexer.heads * kIndexer.dim),
                        view(head_weights_.data(), DType::f32, queries, kIndexer.heads), kv_,
-                       indices);
+                       indices, {});
   attend(backend, indices);
 }
 

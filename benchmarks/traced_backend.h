@@ -112,10 +112,11 @@ class TracedBackend final : public Backend {
     timed("index_store", rest(), [&] { inner_->index_store(b, shape, k, gain, bias, kv); });
   }
   void index_select(const BatchView& b, const IndexerShape& shape, TensorView q,
-                    TensorView head_weights, const PagedKv& kv, TensorView indices) override {
+                    TensorView head_weights, const PagedKv& kv, TensorView indices,
+                    TensorView nan_queries) override {
     if (skipped()) return;
     timed("select", seconds.select,
-          [&] { inner_->index_select(b, shape, q, head_weights, kv, indices); });
+          [&] { inner_->index_select(b, shape, q, head_weights, kv, indices, nan_queries); });
   }
   void moe_gate(TensorView scores, TensorView bias, const GateParams& gate, TensorView ids,
                 TensorView weights) override {

@@ -45,7 +45,9 @@ struct LoadOptions {
 
   std::optional<ChatFormat> chat_format{};             // default: what the tokenizer's markers say
   std::function<bool(double fraction)> on_progress{};  // return false to give up: cancelled
-  LogSink log{};  // called by load() only: at most once for a cause, then once when it is done
+  // Called by load(), at most once for a cause and then once when it is done, and later by the
+  // first pass that meets NaN (SparseStats::nan_queries).
+  LogSink log{};
 };
 
 struct MemoryUsage {

@@ -175,9 +175,12 @@ class Backend {
                            TensorView gain, TensorView bias, const PagedKv& kv) = 0;
   // Scores and top-k in one step, a tile of queries at a time, so that no score matrix exists.
   // `indices` [num_tokens, top_k]: slots in ascending position, -1 only at the end. `q` without
-  // data (no indexer): every visible key, top_k at least as many.
+  // data (no indexer): every visible key, top_k at least as many. `nan_queries` [1, num_tokens]
+  // i32, if it has data: one more for each query that chose among scores of which one is NaN, so
+  // that its choice means nothing.
   virtual void index_select(const BatchView& b, const IndexerShape& shape, TensorView q,
-                            TensorView head_weights, const PagedKv& kv, TensorView indices) = 0;
+                            TensorView head_weights, const PagedKv& kv, TensorView indices,
+                            TensorView nan_queries) = 0;
 
   // moe. rows [num_tokens, top] i32: where dispatch put each copy of a token, -1 for an expert that
   // is none of [first_expert, first_expert + experts), those of `offsets` [1, experts + 1].

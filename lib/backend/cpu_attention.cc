@@ -1,5 +1,9 @@
 // The CPU's Backend: the steps of topics mla and indexer.
 #include <algorithm>
+#include <array>
+#include <atomic>
+#include <bit>
+#include <cstdint>
 #include <numeric>
 
 #include "lib/backend/cpu_backend.h"
@@ -8,6 +12,25 @@ namespace dsv32 {
 namespace {
 
 constexpr int kScoreRange = 2048;  // keys of one piece of work; a multiple of the page size
+
+bool holds_nan(const float* x, int n) {
+  constexpr int kLanes = 16;
+  std::array<std::uint32_t, kLanes> largest{};  // of the bits without signs, where NaNs are largest
+  int i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    for (std::size_t k = 0; k < kLanes; ++k) {
+      const auto bits = std::bit_cast<std::uint32_t>(x[i + static_cast<int>(k)]) & 0x7FFFFFFFu;
+      largest[k] = bits > largest[k] ? bits : largest[k];
+    }
+  }
+  std::uint32_t most = 0;
+  for (const std::uint32_t bits : largest) most = bits > most ? bits : most;
+  for (; i < n; ++i) {
+    const std::uint32_t bits = std::bit_cast<std::uint32_t>(x[i]) & 0x7FFFFFFFu;
+    most = bits > most ? bits : most;
+  }
+  return most > 0x7F800000u;
+}
 
 }  // namespace
 
@@ -24,6 +47,7 @@ void CpuBackend::mla_store(const BatchView& b, TensorView kv_a, TensorView gain,
                          .layout = kv.layout,
                          .type = value_type(kv_a.dtype),
                          .pow2 = kv.pow2_scales,
+                         .interleave = kv.rope_interleave,
                          .num_tokens = last - first});
   });
 }
@@ -42,12 +66,12 @@ void CpuBackend::mla_absorb(const BatchView& b, const BoundWeight& kv_b, const M
                             .q_latent = q_latent.slice(row, n).data,
                             .scratch = worker_scratch(worker),
                             .type = value_type(q.dtype),
+                            .interleave = shape.rope_interleave,
                             .num_tokens = static_cast<int>(n),
                             .num_heads = shape.heads,
                             .nope = shape.nope,
                             .rope_dim = shape.rope,
                             .v = shape.v,
-                         .interleave = kv.rope_interleave,
                             .latent = shape.latent,
                             .first_head = first,
                             .last_head = last});
@@ -66,7 +90,6 @@ void CpuBackend::sparse_mla(TensorView q_latent, const MlaShape& shape, const Pa
     for (int item = begin; item < end; ++item) {
       const int token = item / parts, part = item % parts;
       kernels_->sparse_mla({.q = q_latent.slice(token, 1).data,
-                            .interleave = shape.rope_interleave,
                             .latent = kv.latent.data,
                             .indices = data_as<std::int32_t>(indices.slice(token, 1)),
                             .out = out_latent.slice(token, 1).data,
@@ -128,15 +151,18 @@ void CpuBackend::index_store(const BatchView& b, const IndexerShape& shape, Tens
 }
 
 void CpuBackend::index_select(const BatchView& b, const IndexerShape& shape, TensorView q,
-                              TensorView head_weights, const PagedKv& kv, TensorView indices) {
+                              TensorView head_weights, const PagedKv& kv, TensorView indices,
+                              TensorView nan_queries) {
   check_shape(
       q.data == nullptr || (q.cols == shape.heads * shape.dim && head_weights.cols == shape.heads),
       "index_select");
+  check_shape(nan_queries.data == nullptr || nan_queries.cols == indices.rows, "index_select");
   for (std::int64_t row = 0; row < indices.rows; row += kernels::kRowTile) {
     const std::int64_t n = std::min<std::int64_t>(kernels::kRowTile, indices.rows - row);
     if (q.data != nullptr)
       query_tile(b, shape, q.slice(row, n), head_weights.slice(row, n), kv, row);
-    select_tile(b, shape, kv, row, indices.slice(row, n));
+    select_tile(b, shape, kv, row, indices.slice(row, n),
+                nan_queries.data ? nan_queries.columns(row, n) : nan_queries);
   }
 }
 
@@ -160,7 +186,7 @@ void CpuBackend::query_tile(const BatchView& b, const IndexerShape& shape, Tenso
 }
 
 void CpuBackend::select_tile(const BatchView& b, const IndexerShape& shape, const PagedKv& kv,
-                             std::int64_t first_token, TensorView indices) {
+                             std::int64_t first_token, TensorView indices, TensorView nan_queries) {
   const auto* position = data_as<std::int32_t>(b.positions) + first_token;
   const auto* seq = data_as<std::int32_t>(b.seq_of_token) + first_token;
   const auto pages = [&](int token) {
@@ -168,23 +194,31 @@ void CpuBackend::select_tile(const BatchView& b, const IndexerShape& shape, cons
   };
   const auto top = static_cast<int>(indices.cols), tokens = static_cast<int>(indices.rows);
   const int longest = *std::max_element(position, position + tokens) + 1;
+  std::array<std::atomic<bool>, kernels::kRowTile> met_nan{};
   if (longest > top) {  // else every query reads all it sees, and scores decide nothing
     const int parts = (longest + kScoreRange - 1) / kScoreRange;
     pool_.parallel_for(tokens * parts, [&](int item, int worker) {
       const int token = item / parts, first = item % parts * kScoreRange;
       const int last = std::min(first + kScoreRange, position[token] + 1);
       if (position[token] + 1 <= top || first >= last) return;
+      float* scores = index_scores_ + std::int64_t{token} * limits_.max_context;
       kernels_->index_scores({.q = index_q_ + std::int64_t{token} * shape.heads * shape.dim,
                               .weights = index_weights_ + std::int64_t{token} * shape.heads,
                               .pages = kv.index_key.data,
                               .page_table = pages(token),
-                              .scores = index_scores_ + std::int64_t{token} * limits_.max_context,
+                              .scores = scores,
                               .scratch = worker_scratch(worker),
                               .layout = kv.layout,
                               .num_heads = shape.heads,
                               .first = first,
                               .last = last});
+      if (holds_nan(scores + first, last - first))  // while they are in the cache
+        met_nan[static_cast<std::size_t>(token)].store(true, std::memory_order_relaxed);
     });
+  }
+  for (int token = 0; token < tokens && nan_queries.data; ++token) {
+    if (met_nan[static_cast<std::size_t>(token)].load(std::memory_order_relaxed))
+      ++data_as<std::int32_t>(nan_queries)[token];
   }
   ranges(tokens, 1, [&](int begin, int end, int worker) {
     for (int token = begin; token < end; ++token) {

@@ -80,7 +80,8 @@ class CpuBackend final : public Backend {
   void index_store(const BatchView& b, const IndexerShape& shape, TensorView k, TensorView gain,
                    TensorView bias, const PagedKv& kv) override;
   void index_select(const BatchView& b, const IndexerShape& shape, TensorView q,
-                    TensorView head_weights, const PagedKv& kv, TensorView indices) override;
+                    TensorView head_weights, const PagedKv& kv, TensorView indices,
+                    TensorView nan_queries) override;
   void moe_gate(TensorView scores, TensorView bias, const GateParams& gate, TensorView ids,
                 TensorView weights) override;
   void moe_dispatch(const Activation& x, TensorView ids, std::int32_t first_expert,
@@ -105,7 +106,7 @@ class CpuBackend final : public Backend {
   void query_tile(const BatchView& b, const IndexerShape& shape, TensorView q,
                   TensorView head_weights, const PagedKv& kv, std::int64_t first_token);
   void select_tile(const BatchView& b, const IndexerShape& shape, const PagedKv& kv,
-                   std::int64_t first_token, TensorView indices);
+                   std::int64_t first_token, TensorView indices, TensorView nan_queries);
 
   const kernels::CpuKernels* kernels_ = nullptr;
   BackendInfo info_;

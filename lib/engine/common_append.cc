@@ -116,7 +116,7 @@ void CommonAppend::take(const Batch& batch, StepResult& result) {
   for (const Member& m : members_) sequences += m.rows.count > 0 ? 1 : 0;
   for (Member& m : members_) {
     if (m.rows.count == 0) continue;
-    count(m);
+    count(result, m);
     if (m.session.observed()) show(batch, result, m, sequences);
   }
   for (Member& m : members_) {
@@ -132,8 +132,8 @@ void CommonAppend::take(const Batch& batch, StepResult& result) {
 }
 
 // Keys that one pass over these tokens saw, scored and read, by arithmetic: the kernels do nothing
-// else.
-void CommonAppend::count(Member& m) const {
+// else. What met NaN the pass has counted.
+void CommonAppend::count(const StepResult& result, Member& m) const {
   const ModelConfig& c = model_.config;
   const auto layers = static_cast<std::uint64_t>(c.num_hidden_layers);
   const auto top = static_cast<std::uint64_t>(c.index_topk);
@@ -143,6 +143,10 @@ void CommonAppend::count(Member& m) const {
     m.stats.keys_visible += layers * visible;
     m.stats.keys_scored += sparse ? layers * visible : 0;
     m.stats.keys_read += layers * (sparse ? top : visible);
+  }
+  for (std::size_t row = m.rows.first + m.rows.again; top > 0 && row < m.rows.first + m.rows.count;
+       ++row) {
+    m.stats.nan_queries += static_cast<std::uint64_t>(result.nan_queries[row]);
   }
 }
 

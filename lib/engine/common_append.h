@@ -40,7 +40,7 @@ class CommonAppend {
   void plan(Batch& batch);
   void add_wanted(Batch& batch, Member& member) const;
   void take(const Batch& batch, StepResult& result);
-  void count(Member& member) const;
+  void count(const StepResult& result, Member& member) const;
   void show(const Batch& batch, const StepResult& result, Member& member, int sequences) const;
 
   LoadedModel& model_;

@@ -20,7 +20,8 @@ double seconds_since(Clock::time_point start) {
 SparseStats difference(const SparseStats& after, const SparseStats& before) {
   return {.keys_visible = after.keys_visible - before.keys_visible,
           .keys_scored = after.keys_scored - before.keys_scored,
-          .keys_read = after.keys_read - before.keys_read};
+          .keys_read = after.keys_read - before.keys_read,
+          .nan_queries = after.nan_queries - before.nan_queries};
 }
 
 // Calls `pass`; if it was cut short for one of two reasons, `answer` has ended and there are no

@@ -62,8 +62,9 @@ void Forward::attention_tile(Pass& pass, const LayerWeights& w, const PagedKv& k
   const auto part = [&](TensorView buffer) {
     return buffer.data ? buffer.slice(first, count) : buffer;
   };
-  backend_.index_select(tile, indexer_, part(buffers_.index_q), part(buffers_.index_weights), kv,
-                        indices);
+  backend_.index_select(
+      tile, indexer_, part(buffers_.index_q), part(buffers_.index_weights), kv, indices,
+      pass.nan_queries.data ? pass.nan_queries.columns(first, count) : pass.nan_queries);
   if (pass.observed && pass.batch.selection) record_selection(pass, indices, first);
   const TensorView q_latent = buffers_.q_latent.slice(0, count);
   const TensorView out_latent = buffers_.out_latent.slice(0, count);

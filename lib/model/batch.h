@@ -74,6 +74,8 @@ struct StepResult {
   std::vector<std::int32_t> selection;  // [layers, main rows, index_topk] positions, -1 = none
   std::vector<std::int32_t> experts;    // [MoE layers, main rows, num_experts_per_tok]
   std::vector<float> mtp_logits;        // [mtp_logits_rows, vocab]
+  // [main rows]: layers whose indexer met NaN there. Always, but where there is no indexer.
+  std::vector<std::int32_t> nan_queries;
 };
 
 }  // namespace dsv32

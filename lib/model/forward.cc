@@ -163,6 +163,7 @@ void Forward::run(const Batch& batch, StepResult& result, const std::stop_token&
               .view = in.main,
               .observed = observed ? &result : nullptr,
               .cancel = cancel,
+              .nan_queries = in.nan_queries,
               .n = dims.rows};
     if (dims.rows > 0) layers(pass);
     if (has_mtp()) keep_hidden(in, dims.rows);
@@ -183,6 +184,12 @@ void Forward::run(const Batch& batch, StepResult& result, const std::stop_token&
   if (one_tile) {
     fetch_rows(backend_, main_logits, wanted, result.logits.data());
     fetch_rows(backend_, mtp_logits, mtp_wanted, result.mtp_logits.data());
+  }
+  result.nan_queries.resize(config_.index_topk > 0 ? batch.main.size() : 0);
+  if (!result.nan_queries.empty()) {
+    backend_.download(
+        result.nan_queries.data(),
+        in.nan_queries.columns(0, static_cast<std::int64_t>(result.nan_queries.size())));
   }
   backend_.synchronize();
 }

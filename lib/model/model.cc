@@ -124,15 +124,28 @@ void LoadedModel::log(LogLevel level, const std::string& message) const noexcept
 
 void LoadedModel::step(const Batch& batch, StepResult& result, const std::stop_token& cancel) {
   check_process();
-  const Turns::Turn turn = turns_->wait(cancel);
-  if (broken_) throw *broken_;
-  try {
-    forward_->run(batch, result, cancel);
-  } catch (const Error& error) {
-    if (error.code() == ErrorCode::device || error.code() == ErrorCode::communication)
-      broken_ = error;
-    throw;
+  {
+    const Turns::Turn turn = turns_->wait(cancel);
+    if (broken_) throw *broken_;
+    try {
+      forward_->run(batch, result, cancel);
+    } catch (const Error& error) {
+      if (error.code() == ErrorCode::device || error.code() == ErrorCode::communication)
+        broken_ = error;
+      throw;
+    }
   }
+  say_nan(result);
+}
+
+void LoadedModel::say_nan(const StepResult& result) {
+  const auto count =
+      std::count_if(result.nan_queries.begin(), result.nan_queries.end(), [](int n) { return n; });
+  if (count == 0 || said_nan_.exchange(true)) return;
+  log(LogLevel::warning,
+      formatted("the indexer met NaN at {} of {} tokens: what they attend to means nothing; "
+                "Verify::all finds weights that are no numbers",
+                count, result.nan_queries.size()));
 }
 
 void LoadedModel::progress(double fraction) const {

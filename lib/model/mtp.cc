@@ -27,6 +27,7 @@ void Forward::draft(Pass& main, const StepInputs& in) {
             .view = in.mtp,
             .observed = nullptr,
             .cancel = main.cancel,
+            .nan_queries = {},
             .n = n};
   const TensorView embedded = buffers_.embedded.slice(0, n);
   const Activation input = buffers_.mtp_input.slice(0, n);

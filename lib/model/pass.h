@@ -17,7 +17,8 @@ struct Forward::Pass {
   BatchView view;
   StepResult* observed = nullptr;  // where choices of these rows go, if they are wanted
   std::stop_token cancel{};
-  std::int64_t n = 0;  // rows, with padding
+  TensorView nan_queries{};  // [1, n], or without data: not counted
+  std::int64_t n = 0;        // rows, with padding
   int layer = 0;
 };
 

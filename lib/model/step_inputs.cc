@@ -147,7 +147,7 @@ std::uint64_t StepDims::key() const {
 std::size_t InputBlock::bytes(const StepCapacity& most) {
   const std::int64_t n = most.rows, s = most.sequences;
   std::size_t rows = 4 * list_bytes(n) + list_bytes(n * most.rope);
-  std::size_t all = rows + list_bytes(n) + list_bytes(s * most.pages);
+  std::size_t all = rows + 2 * list_bytes(n) + list_bytes(s * most.pages);
   if (most.mtp) {
     all += rows + 2 * list_bytes(n) + 2 * list_bytes(s) +
            2 * list_bytes(hidden_capacity(most.rows, most.sequences));
@@ -166,6 +166,7 @@ StepInputs InputBlock::upload(const Batch& batch, const StepDims& dims, const Ro
   in.main = put_rows(layout, batch.main, dims.rows, rope);
   in.main.page_table = put_page_table(layout, batch, dims.sequences, most_.pages);
   in.logits_rows = layout.list(batch.logits_rows, dims.logits, 0);
+  in.nan_queries = layout.list({}, dims.rows, 0);
   if (most_.mtp) {
     in.mtp = put_rows(layout, batch.mtp, dims.mtp, rope);
     in.mtp.page_table = in.main.page_table;

@@ -45,6 +45,7 @@ struct StepInputs {
   TensorView mtp_of_row;                    // [1, rows]
   TensorView before_pages, before_rows;     // [1, before]
   TensorView hidden_rows, hidden_pages;     // [1, hidden]
+  TensorView nan_queries;                   // [1, rows], zeros: counted up by the pass
 };
 
 class InputBlock {

@@ -3,6 +3,7 @@
 // everybody. The exact numerics round norms, in f32 here and in double there: no two of its scores
 // are close.
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 #include "tests/backend/backends.h"
@@ -143,8 +144,10 @@ std::vector<std::int32_t> chosen(const SelectCase& c, const Scene& scene, int ro
   return list;
 }
 
+// `counts`, if it is given, gets what was counted up from 5.
 std::vector<std::int32_t> selected(const OpenBackend& b, const SelectCase& c, const Scene& scene,
-                                   int top, bool indexer) {
+                                   int top, bool indexer,
+                                   std::vector<std::int32_t>* counts = nullptr) {
   DeviceData device(*b.backend);
   const Bytes latent(2 * kPagesEach);
   const PagedKv kv{
@@ -157,11 +160,15 @@ std::vector<std::int32_t> selected(const OpenBackend& b, const SelectCase& c, co
     q = device.put(scene.q, c.type, scene.rows, kHeads * kDim);
     weights = device.put(scene.weights, scene.rows, kHeads);
   }
+  TensorView nan_queries;
+  if (counts) nan_queries = device.put(std::vector<std::int32_t>(scene.positions.size(), 5));
   b->index_select(BatchParts{.positions = device.put(scene.positions),
                              .seq_of_token = device.put(scene.sequences),
                              .page_table = device.put(scene.table.data(), DType::i32, 2, kStride),
                              .rope = device.put(scene.rope, scene.rows, kRope)},
-                  {.heads = kHeads, .dim = kDim, .top_k = kTop}, q, weights, kv, indices);
+                  {.heads = kHeads, .dim = kDim, .top_k = kTop}, q, weights, kv, indices,
+                  nan_queries);
+  if (counts) *counts = device.integers(nan_queries);
   return device.integers(indices);
 }
 
@@ -207,6 +214,30 @@ TEST_CASE("through the seam: without an indexer every visible key is chosen, pad
       for (const OpenBackend& b : all) {
         INFO(b.name << ", " << rows << " rows, all padding " << padding);
         CHECK(selected(b, c, scene, 200, false) == want);
+      }
+    }
+  }
+}
+
+TEST_CASE("reports_W8 through the seam: queries that chose among NaNs are counted, each once") {
+  Data data(143);
+  const auto all = open_backends(test_limits());
+  for (const auto format : {CacheLayout::Format::f32, CacheLayout::Format::fp8}) {
+    const SelectCase c = SelectCase::of(format, false);
+    for (const int rows : {1, 7, 65}) {
+      Scene scene(data, c, rows);
+      std::vector<std::int32_t> want;
+      for (int row = 0; row < rows; ++row) {
+        const auto i = static_cast<std::size_t>(row);
+        const bool spoilt = row % 3 == 0;
+        if (spoilt) scene.weights[i * kHeads + i % kHeads] = std::nanf("");
+        want.push_back(5 + (spoilt && scene.positions[i] >= kTop ? 1 : 0));
+      }
+      for (const OpenBackend& b : all) {
+        INFO(b.name << ", " << rows << " rows");
+        std::vector<std::int32_t> counts;
+        selected(b, c, scene, kTop, true, &counts);
+        CHECK(counts == want);
       }
     }
   }

@@ -67,7 +67,8 @@ class DeferringBackend final : public Backend {
   void index_store(const BatchView& b, const IndexerShape& shape, TensorView k, TensorView gain,
                    TensorView bias, const PagedKv& kv) override;
   void index_select(const BatchView& b, const IndexerShape& shape, TensorView q,
-                    TensorView head_weights, const PagedKv& kv, TensorView indices) override;
+                    TensorView head_weights, const PagedKv& kv, TensorView indices,
+                    TensorView nan_queries) override;
   void moe_gate(TensorView scores, TensorView bias, const GateParams& gate, TensorView ids,
                 TensorView weights) override;
   void moe_dispatch(const Activation& x, TensorView ids, std::int32_t first_expert,

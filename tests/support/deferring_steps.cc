@@ -167,12 +167,13 @@ void DeferringBackend::index_store(const BatchView& b, const IndexerShape& shape
 }
 
 void DeferringBackend::index_select(const BatchView& b, const IndexerShape& shape, TensorView q,
-                                    TensorView head_weights, const PagedKv& kv,
-                                    TensorView indices) {
-  defer([this, b, shape, q, head_weights, kv, indices] {
-    check_apart("index_select", {indices}, {q, head_weights});
+                                    TensorView head_weights, const PagedKv& kv, TensorView indices,
+                                    TensorView nan_queries) {
+  defer([this, b, shape, q, head_weights, kv, indices, nan_queries] {
+    check_apart("index_select", {indices, nan_queries}, {q, head_weights});
     check_pages(host(b), host(kv));
-    inner_->index_select(host(b), shape, host(q), host(head_weights), host(kv), host(indices));
+    inner_->index_select(host(b), shape, host(q), host(head_weights), host(kv), host(indices),
+                         host(nan_queries));
   });
 }
 

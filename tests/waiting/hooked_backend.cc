@@ -97,8 +97,9 @@ class HookedBackend final : public Backend {
     b_->index_store(b, shape, k, gain, bias, kv);
   }
   void index_select(const BatchView& b, const IndexerShape& shape, TensorView q,
-                    TensorView head_weights, const PagedKv& kv, TensorView indices) override {
-    b_->index_select(b, shape, q, head_weights, kv, indices);
+                    TensorView head_weights, const PagedKv& kv, TensorView indices,
+                    TensorView nan_queries) override {
+    b_->index_select(b, shape, q, head_weights, kv, indices, nan_queries);
   }
   void moe_gate(TensorView scores, TensorView bias, const GateParams& gate, TensorView ids,
                 TensorView weights) override {
