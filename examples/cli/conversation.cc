@@ -15,6 +15,7 @@ void add(dsv32::Usage& sum, const dsv32::Usage& part) {
   sum.sparse.keys_visible += part.sparse.keys_visible;
   sum.sparse.keys_scored += part.sparse.keys_scored;
   sum.sparse.keys_read += part.sparse.keys_read;
+  sum.sparse.nan_queries += part.sparse.nan_queries;
 }
 
 }  // namespace

@@ -1,6 +1,10 @@
 // `dsv32 info`: this build, this machine, and how a model would run here.
 #include <algorithm>
+#include <cctype>
+#include <map>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "cli/cli.h"
 #include "cli/output.h"
@@ -15,6 +19,37 @@ Json backend_json(const dsv32::BackendInfo& backend) {
           {"kernel_sets", backend.kernel_sets}};
 }
 
+// A type's name for people; `config` says what the bytes of ours are.
+std::string type_name(const std::string& dtype, const dsv32::ModelConfig& config) {
+  if (dtype == "F8_E4M3") return "fp8";
+  if (dtype == "I8" && config.bits == 8) return "int8";
+  if (dtype == "U8" && config.bits == 4) return "int4";
+  std::string name = dtype;
+  for (char& c : name) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  return name;
+}
+
+// Types of the matrices, the one with most bytes first: "int4, fp8, bf16".
+std::vector<std::string> weight_types(const dsv32::Checkpoint& checkpoint) {
+  std::map<std::string, std::size_t> bytes;
+  for (const dsv32::TensorInfo& tensor : checkpoint.tensors()) {
+    const bool scale = tensor.name.find("_scale") != std::string::npos;
+    if (tensor.shape.size() >= 2 && !scale)
+      bytes[type_name(tensor.dtype, checkpoint.config())] += tensor.data.size();
+  }
+  std::vector<std::string> types;
+  for (const auto& [type, count] : bytes) types.push_back(type);
+  std::stable_sort(types.begin(), types.end(),
+                   [&](const std::string& a, const std::string& b) { return bytes[a] > bytes[b]; });
+  return types;
+}
+
+std::string joined(const std::vector<std::string>& words) {
+  std::string text;
+  for (const std::string& word : words) text += (text.empty() ? "" : ", ") + word;
+  return text;
+}
+
 // From the files alone: nothing is loaded.
 Json model_json(const std::filesystem::path& dir) {
   const auto checkpoint = dsv32::Checkpoint::open(dir);
@@ -24,14 +59,15 @@ Json model_json(const std::filesystem::path& dir) {
   const bool indexer = holds([](const dsv32::TensorInfo& tensor) {
     return tensor.name.find(".indexer.") != std::string::npos;
   });
-  const bool fp8 = holds([](const dsv32::TensorInfo& tensor) { return tensor.dtype == "F8_E4M3"; });
+  const std::vector<std::string> types = weight_types(checkpoint);
+  const bool fp8 = std::find(types.begin(), types.end(), "fp8") != types.end();
   const bool sparse = indexer && config.index_topk > 0;
   return {{"path", dir.string()},
           {"model_type", config.model_type},
           {"attention", sparse ? "sparse" : "dense"},
           {"index_topk", config.index_topk},
           {"layers", config.num_hidden_layers},
-          {"weights", fp8 ? "fp8" : "not quantised"},
+          {"weights", joined(types)},
           {"numerics", Json{{"native", fp8 ? "FP8 activations before FP8 weights, else BF16; FP8 "
                                              "indexer and latent"
                                            : "BF16 activations; FP8 indexer and latent"},

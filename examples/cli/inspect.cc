@@ -66,8 +66,11 @@ Json config_json(const dsv32::ModelConfig& config) {
           {"topk_group", config.topk_group},
           {"moe_intermediate_size", config.moe_intermediate_size},
           {"routed_scaling_factor", config.routed_scaling_factor},
+          {"rope_interleave", config.rope_interleave},
           {"rope_theta", config.rope_theta},
           {"rope_factor", config.rope_factor},
+          {"attention_factor", config.attention_factor},
+          {"truncate", config.truncate},
           {"weight_block_size", config.weight_block_size},
           {"bits", config.bits},
           {"group_size", config.group_size},
@@ -172,6 +175,7 @@ Json inspect(const dsv32::Checkpoint& checkpoint, const InspectCommand& command)
                  {"bytes", bytes.total},
                  {"bytes_by_part", bytes.by_part},
                  {"bytes_by_dtype", bytes.by_dtype},
+                 {"remarks", checkpoint.remarks()},
                  {"problems", problems}};
   if (problems.empty()) {
     result["fingerprint"] = checkpoint.fingerprint(verify);
@@ -219,6 +223,7 @@ std::string as_text(const Json& report) {
                 ? std::string("  it fits\n")
                 : "  it does not fit: " + plan["reason"].get<std::string>() + "\n";
   }
+  for (const Json& remark : report["remarks"]) text += "note: " + remark.get<std::string>() + "\n";
   text += report["problems"].empty() ? "no problems\n" : "problems\n";
   for (const Json& problem : report["problems"])
     text += "  " + problem["code"].get<std::string>() + ": " +
@@ -228,8 +233,13 @@ std::string as_text(const Json& report) {
 
 int run_inspect(InspectCommand& command, const GlobalOptions& global) {
   const Terminal terminal(global.color, global.quiet);
-  const auto checkpoint = dsv32::Checkpoint::open(take_model(command.model));
-  const Json report = inspect(checkpoint, command);
+  Json report;
+  try {
+    report = inspect(dsv32::Checkpoint::open(take_model(command.model)), command);
+  } catch (const dsv32::Error& error) {  // without the advice to inspect it
+    terminal.error(error.what());
+    return exit_code(error.code());
+  }
   if (global.json)
     terminal.write(one_line(report) + "\n");
   else

@@ -220,7 +220,8 @@ dsv32::Model load_model(const std::filesystem::path& dir, dsv32::LoadOptions opt
     progress.update(fraction);
     return !interrupt.pressed();
   };
-  options.log = [&](dsv32::LogLevel level, std::string_view message) {
+  // Passes may say something, too: the terminal outlives the model.
+  options.log = [&terminal](dsv32::LogLevel level, std::string_view message) {
     if (level == dsv32::LogLevel::warning) terminal.note("dsv32: warning: " + visible(message));
   };
   return dsv32::Model::load(dir, options);

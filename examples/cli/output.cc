@@ -18,7 +18,8 @@ double per_second(std::size_t count, double seconds) {
 Json to_json(const dsv32::SparseStats& stats) {
   return {{"keys_visible", stats.keys_visible},
           {"keys_scored", stats.keys_scored},
-          {"keys_read", stats.keys_read}};
+          {"keys_read", stats.keys_read},
+          {"nan_queries", stats.nan_queries}};
 }
 
 Json to_json(const dsv32::Usage& usage) {

@@ -118,6 +118,44 @@ class InspectTest(Case):
         self.assertEqual(json.loads(self.ok("info", golden("v3-dense"), "--json"))["model"]["attention"],
                          "dense")
 
+    def test_reports_W7_info_lists_the_types_of_the_matrices(self):
+        def weights(model):
+            return json.loads(self.ok("info", model, "--json"))["model"]["weights"]
+        self.assertEqual(weights(golden()), "fp8, bf16")
+        self.assertEqual(weights(golden("f32")), "f32")
+        self.ok("quantize", golden(), "-o", self.folder / "int4", "--format", "int4", "--no-eval")
+        text = self.ok("info", self.folder / "int4")
+        self.assertEqual(set(weights(self.folder / "int4").split(", ")), {"int4", "fp8", "bf16"})
+        self.assertIn("int4", text)
+
+    def copy_golden(self):
+        for file in ("config.json", "model.safetensors"):
+            (self.folder / file).write_bytes((golden() / file).read_bytes())
+
+    def test_reports_C4_inspect_does_not_advise_to_inspect(self):
+        self.copy_golden()
+        (self.folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
+        message = self.fails(3, "inspect", self.folder)
+        self.assertIn("git lfs pull", message)
+        self.assertNotIn("inspect", message.split("error:")[1])
+        self.assertIn("dsv32 inspect", self.fails(3, "generate", self.folder, "x"))
+
+    def test_reports_C4_inspect_reads_what_generate_reads(self):
+        self.copy_golden()
+        (self.folder / "generation_config.json").write_text('{"top_p": 7}')
+        result = run("inspect", self.folder, "--json")
+        self.assertEqual(result.returncode, 3)
+        self.assertIn("top_p", json.loads(result.stdout)["problems"][0]["message"])
+
+    def test_reports_W2_inspect_shows_remarks(self):
+        self.copy_golden()
+        config = json.loads((golden() / "config.json").read_text())
+        config["some_new_key"] = 7
+        (self.folder / "config.json").write_text(json.dumps(config))
+        self.assertIn("some_new_key", self.ok("inspect", self.folder))
+        self.assertIn("some_new_key", json.loads(self.ok("inspect", self.folder, "--json"))["remarks"][0])
+        self.assertEqual(json.loads(self.ok("inspect", golden(), "--json"))["remarks"], [])
+
     def test_inspect_counts_every_byte(self):
         report = json.loads(self.ok("inspect", golden(), "--json", "--tensors"))
         self.assertEqual(report["problems"], [])
