@@ -4,6 +4,7 @@
 #include <array>
 
 #include "lib/base/check.h"
+#include "lib/base/neutral.h"
 
 namespace dsv32 {
 namespace {
@@ -65,23 +66,6 @@ constexpr std::array kNeutral = {
     Neutral{"index_topk_pattern", "\"\"", "indexers shared between layers"},
     Neutral{"compression_config", "{}", "compressed-tensors"},
 };
-
-bool is_neutral(const Json& value) {
-  switch (value.kind) {
-    case Json::Kind::null:
-      return true;
-    case Json::Kind::boolean:
-      return !value.boolean;
-    case Json::Kind::string:
-      return value.text.empty();
-    case Json::Kind::array:
-      return value.items.empty();
-    case Json::Kind::object:
-      return value.members.empty();
-    default:
-      return false;
-  }
-}
 
 // A value as a message shows it.
 std::string shown(const Json& value) {

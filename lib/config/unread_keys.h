@@ -24,8 +24,8 @@ void refuse_other_architectures(const Fields& root);
 // Reads keys that repeat what others say, so that only those which contradict stay unread.
 void read_derived_keys(const Fields& root, const ModelConfig& config);
 
-// Names of unread members but those in `silent` and neutral ones: null, false, an empty string,
-// list or object, and names that begin with an underscore.
+// Names of unread members but those in `silent`, neutral ones, and names that begin with an
+// underscore.
 std::vector<std::string> unread_keys(const Fields& block, std::span<const std::string_view> silent);
 
 }  // namespace dsv32

@@ -9,6 +9,7 @@
 #include "lib/base/check.h"
 #include "lib/base/json.h"
 #include "lib/text/pretokenize.h"
+#include "lib/text/tokenizer_keys.h"
 #include "lib/text/utf8.h"
 #include "lib/text/whole_characters.h"
 
@@ -382,6 +383,7 @@ Vocabulary parse_vocabulary(std::string_view json) {
   Reader reader;
   scan_json(json, kFile, [&](const JsonEvent& event) { reader(event); });
   check_pipeline(reader.rest);
+  refuse_unread_keys(reader.rest);
   Vocabulary v;
   v.added = read_added(reader.rest);
   lay_out(v, reader.vocab);

@@ -7,6 +7,7 @@
 #include <fstream>
 #include <mutex>
 #include <set>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -15,6 +16,7 @@
 #include "dsv32/model.h"
 
 #include "tests/model/sessions.h"
+#include "tests/support/catch.h"
 #include "tests/support/checkpoint_files.h"
 
 namespace dsv32::test {
@@ -92,6 +94,30 @@ class UnusedTensor {
  private:
   TempFolder folder_;
 };
+
+struct Check {
+  const char* field;
+  void (*holds)();
+};
+
+// Each field has its check, and each check holds.
+inline void check_all(const std::string& fields, std::span<const Check> checks) {
+  std::string checked;
+  for (const Check& check : checks)
+    checked += (checked.empty() ? "" : ", ") + std::string(check.field);
+  REQUIRE(checked == fields);
+  for (const Check& check : checks) {
+    INFO(check.field);
+    check.holds();
+  }
+}
+
+// The fields' names. That they are all of them the compiler knows: no other number of names binds.
+#define DSV32_ALL_FIELDS(Type, ...)                       \
+  [[maybe_unused]] void bind(const Type& options) {       \
+    [[maybe_unused]] const auto& [__VA_ARGS__] = options; \
+  }                                                       \
+  constexpr const char* k##Type = #__VA_ARGS__
 
 }  // namespace dsv32::test
 

@@ -22,29 +22,6 @@ namespace {
 
 using namespace std::chrono_literals;
 
-struct Check {
-  const char* field;
-  void (*holds)();
-};
-
-void check_all(const std::string& fields, std::span<const Check> checks) {
-  std::string checked;
-  for (const Check& check : checks)
-    checked += (checked.empty() ? "" : ", ") + std::string(check.field);
-  REQUIRE(checked == fields);
-  for (const Check& check : checks) {
-    INFO(check.field);
-    check.holds();
-  }
-}
-
-// The fields' names. That they are all of them the compiler knows: no other number of names binds.
-#define DSV32_ALL_FIELDS(Type, ...)                       \
-  [[maybe_unused]] void bind(const Type& options) {       \
-    [[maybe_unused]] const auto& [__VA_ARGS__] = options; \
-  }                                                       \
-  constexpr const char* k##Type = #__VA_ARGS__
-
 DSV32_ALL_FIELDS(PlanOptions, device, numerics, kv_format, indexer_keys, access, kv_cache_tokens,
                  max_batch_tokens, max_sequences, num_threads, mtp, ranks, memory_bytes);
 DSV32_ALL_FIELDS(BackendOptions, device, device_index, num_threads, pin_threads, spin_us, executor,
