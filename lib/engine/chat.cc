@@ -12,7 +12,7 @@
 #include "lib/base/json.h"
 #include "lib/engine/turn_reader.h"
 #include "lib/text/markers.h"
-#include "lib/text/prompt_builder.h"
+#include "lib/text/message_checks.h"
 
 namespace dsv32 {
 namespace {
