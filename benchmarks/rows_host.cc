@@ -7,6 +7,8 @@
 #include <iterator>
 #include <random>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "dsv32/sampler.h"
@@ -168,10 +170,73 @@ Result parse(Bench& bench) {
                             rate(text.size()), rate(16), rate(4), scalar_bytes(bench, text))};
 }
 
+// What no answer needs: white space and half markup, in the states that it could be slow in.
+struct Flood {
+  std::string_view name;
+  std::string begin, unit;
+};
+
+std::vector<Flood> floods() {
+  const std::string open = "\n\n<｜DSML｜function_calls>\n",
+                    invoke = "<｜DSML｜invoke name=\"f\">\n";
+  const std::string key = invoke + "<｜DSML｜parameter name=\"a\"",
+                    value = key + " string=\"true\">";
+  const std::string call = invoke + "</｜DSML｜invoke>", close = "</｜DSML｜function_calls>";
+  std::vector<Flood> out{{"openers in text", "", "\n\n<｜DSML｜calls>\n"},
+                         {"calls that break off", "", invoke},
+                         {"tags between calls", open + call, "<｜DSML｜"},
+                         {"broken calls", open, "<｜DSML｜invoke>\n"}};
+  for (const auto& [name, begin] : {std::pair<std::string_view, std::string>{"text", ""},
+                                    {"a name", open + "<｜DSML｜invoke"},
+                                    {"a head", open + invoke},
+                                    {"a key", open + key},
+                                    {"a value", open + value},
+                                    {"a value without its block", value},
+                                    {"a parameter's end", open + value + "</｜DSML｜parameter>"},
+                                    {"between calls", open + call},
+                                    {"a broken call", open + invoke + "x</｜DSML｜invoke"},
+                                    {"behind calls", open + call + close},
+                                    {"behind the end", "<｜end▁of▁sentence｜>"}}) {
+    out.push_back({name, begin, "\n"});
+  }
+  return out;
+}
+
+double flood_seconds(Bench& bench, const Flood& flood, std::size_t size, std::size_t piece) {
+  std::string text = flood.begin;
+  while (text.size() < size) text += flood.unit;
+  return bench.best([&] {
+    ToolCallParser parser(ChatFormat::v32, false);
+    const std::string_view all = text;
+    for (std::size_t at = 0; at < text.size(); at += piece) parser.feed(all.substr(at, piece));
+    parser.finish(FinishReason::length);
+  });
+}
+
+// Time of all floods together: one that is read again and again would be most of it.
 Result parse_linear(Bench& bench) {
   const std::size_t size = bench.pick<std::size_t>(1'000'000, 10'000);
-  const std::string once = tool_calls(size), twice = tool_calls(2 * size);
-  return {.value = parse_seconds(bench, twice, 64) / parse_seconds(bench, once, 64)};
+  double once = parse_seconds(bench, tool_calls(size), 64);
+  double twice = parse_seconds(bench, tool_calls(2 * size), 64);
+  for (const Flood& flood : floods()) {
+    once += flood_seconds(bench, flood, size / 10, 1);
+    twice += flood_seconds(bench, flood, size / 5, 1);
+  }
+  return {.value = twice / once};
+}
+
+Result parse_flood(Bench& bench) {
+  const std::size_t size = bench.pick<std::size_t>(200'000, 2'000);
+  double slowest = 0.0;
+  std::string_view name;
+  for (const Flood& flood : floods()) {
+    const double seconds = flood_seconds(bench, flood, size, 1);
+    if (seconds <= slowest) continue;
+    slowest = seconds;
+    name = flood.name;
+  }
+  return {.value = static_cast<double>(size) / slowest / 1e6,
+          .note = formatted("slowest: {}", name)};
 }
 
 const Register rows([](std::vector<Row>& out) {
@@ -203,7 +268,10 @@ const Register rows([](std::vector<Row>& out) {
   }
   add("toolcall_parse", "1 MB of DSML in pieces of 64 bytes", "MB/s", 200, true,
       "every byte is looked at and copied a few times", parse);
-  add("toolcall_parse_linear", "2 MB over 1 MB", "times", 2.2, false, "linear: 2", parse_linear);
+  add("toolcall_parse_linear", "2 MB over 1 MB, and floods of white space", "times", 2.2, false,
+      "linear: 2", parse_linear);
+  add("toolcall_flood", "the slowest of 15 floods of white space or half markup, a byte a piece",
+      "MB/s", 2, true, "a token's text is more than a byte", parse_flood);
 });
 
 }  // namespace

@@ -36,7 +36,7 @@ OutputParser::Opening DsmlParser::opening(const Match& match) const {
   if (options_.strict) return Opening::block;
   if (match.id == closer) return Opening::close;
   const std::string_view behind = rest().substr(match.begin + match.size);
-  if (behind.starts_with(kBlockWord)) return Opening::block;
+  if (behind.starts_with(kBlockWord)) return block(match.begin + match.size + kBlockWord.size());
   if (kBlockWord.starts_with(behind)) return last_ ? Opening::cut : Opening::undecided;
   const std::size_t tag = offset() + match.begin + match.size - kTagOpen.size();
   if (match.id == reasoning_opener || tag < tried_until()) return Opening::none;
@@ -46,6 +46,25 @@ OutputParser::Opening DsmlParser::opening(const Match& match) const {
   }
   const Opening found = wrapper(behind, match.begin + match.size);
   return found == Opening::undecided && last_ ? Opening::none : found;
+}
+
+// Behind the block's own word a line end or a tag makes it one; in a line of prose it is text.
+OutputParser::Opening DsmlParser::block(std::size_t at) const {
+  constexpr std::size_t kMaxBlanks = 64;
+  const std::string_view behind = rest().substr(at);
+  const std::size_t blanks = std::min(behind.find_first_not_of(" \t"), behind.size());
+  const Opening cut = last_ ? Opening::block : Opening::undecided;
+  if (blanks > kMaxBlanks) return Opening::block;
+  if (blanks == behind.size()) return cut;
+  if (is_space(behind[blanks])) return Opening::block;
+  for (const Marker& tag :
+       {Marker{kTagOpen, stray}, Marker{kTagClose, stray}, Marker{markers::kEos, eos}}) {
+    if (has_marker(tag, at + blanks)) return Opening::block;
+    if (tag.text.size() > behind.size() - blanks && tag.text.starts_with(behind.substr(blanks))) {
+      return cut;
+    }
+  }
+  return Opening::none;
 }
 
 // A word of at most 32 bytes, a line end, an invoke. `at`: in the rest.

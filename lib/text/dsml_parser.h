@@ -71,6 +71,7 @@ class DsmlParser final : public OutputParser {
   }
 
   // Between calls: dsml_parser.cc.
+  Opening block(std::size_t at) const;
   Opening wrapper(std::string_view behind, std::size_t at) const;
   bool open_tail_step();
   bool gap_step();

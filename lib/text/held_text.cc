@@ -32,7 +32,7 @@ void HeldText::feed(std::string_view text, TextKind kind) {
     first_kind = kind;
     text.remove_prefix(c.size);
   }
-  partial_ = std::string(text);
+  if (!text.empty() || !partial_.empty()) partial_ = std::string(text);
   partial_kind_ = first_kind;
   if (kind == TextKind::marker && begin < kinds_.size()) kinds_[begin] = kFirst;
 }

@@ -160,6 +160,7 @@ TEST_CASE("reports_D1 a ToolCallParser that was moved from") {
         [](ToolCallParser& parser) {
           refused("ToolCallParser", [&] { parser.feed("text"); });
           refused("ToolCallParser", [&] { parser.feed(""); });
+          refused("ToolCallParser", [&] { parser.feed("text", true); });
           refused("ToolCallParser", [&] { parser.finish(FinishReason::stop); });
           refused("ToolCallParser", [&] { static_cast<void>(parser.message()); });
           CHECK(parser.faults().empty());

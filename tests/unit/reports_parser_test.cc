@@ -76,6 +76,24 @@ TEST_CASE("reports_T1 prose that mentions a call is text") {
   }
 }
 
+TEST_CASE("reports_T1 prose that mentions a block is text") {
+  for (const std::string& prose : {
+           "A block opens with `<｜DSML｜function_calls>` and its calls follow."s,
+           "\n\n<｜DSML｜function_calls> opens it."s,
+           "<｜DSML｜function_calls><b>"s,
+           "It is <｜DSML｜function_calls>  <｜DS"s,
+       }) {
+    INFO(prose);
+    check_text(read(prose + kEos), prose);
+  }
+  const std::string reasoning = "It is\n\n<｜DSML｜function_calls>.";
+  ToolCallParser parser(ChatFormat::v32, true);
+  parser.feed(reasoning + "</think>Yes.");
+  parser.finish(FinishReason::stop);
+  CHECK(parser.message().reasoning == reasoning);
+  CHECK(parser.message().content == "Yes.");
+}
+
 TEST_CASE("reports_T1 a call without its block counts for declared names") {
   const std::string quoted =
       "It looks like this:\n```\n" + invoke("rm_tree") + "```\nNever run it.";
