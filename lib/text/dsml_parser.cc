@@ -15,19 +15,21 @@ bool is_space(char c) { return kSpace.find(c) != kSpace.npos; }
 }  // namespace
 
 std::size_t DsmlParser::openers(bool reasoning, std::span<Marker> out) const {
-  std::size_t count = 0;
-  if (options_.strict) {
-    out[count++] = {"\n\n<｜DSML｜function_calls", opener};
-    return count;
+  static constexpr Marker kStrict("\n\n<｜DSML｜function_calls", opener);
+  static constexpr Marker kInReasoning("\n\n<｜DSML｜", reasoning_opener);
+  static constexpr std::array<Marker, 4> kLenient{{{"\n\n<｜DSML｜", opener},
+                                                   {"\n<｜DSML｜", opener},
+                                                   {kTagOpen, opener},
+                                                   {markers::kBlockClose, closer}}};
+  if (options_.strict || reasoning) {
+    out[0] = options_.strict ? kStrict : kInReasoning;
+    return 1;
   }
-  out[count++] = {"\n\n<｜DSML｜", reasoning ? reasoning_opener : opener};
-  if (reasoning) return count;
-  out[count++] = {"\n<｜DSML｜", opener};
-  out[count++] = {kTagOpen, opener};
-  if (!recovered()) return count;
-  out[count++] = {markers::kBlockClose, closer};
-  if (!close_tag_.empty()) out[count++] = {close_tag_, closer};
-  return count;
+  const std::size_t count = recovered() ? kLenient.size() : kLenient.size() - 1;
+  std::copy_n(kLenient.begin(), count, out.begin());
+  if (!recovered() || close_tag_.empty()) return count;
+  out[count] = {close_tag_, closer};
+  return count + 1;
 }
 
 // Lenient: the block's own word, or what may be recovered: an invoke, or a misspelt word with one
@@ -57,8 +59,9 @@ OutputParser::Opening DsmlParser::block(std::size_t at) const {
   if (blanks > kMaxBlanks) return Opening::block;
   if (blanks == behind.size()) return cut;
   if (is_space(behind[blanks])) return Opening::block;
-  for (const Marker& tag :
-       {Marker{kTagOpen, stray}, Marker{kTagClose, stray}, Marker{markers::kEos, eos}}) {
+  static constexpr std::array<Marker, 3> kEnds{
+      {{kTagOpen, stray}, {kTagClose, stray}, {markers::kEos, eos}}};
+  for (const Marker& tag : kEnds) {
     if (has_marker(tag, at + blanks)) return Opening::block;
     if (tag.text.size() > behind.size() - blanks && tag.text.starts_with(behind.substr(blanks))) {
       return cut;
@@ -78,7 +81,7 @@ OutputParser::Opening DsmlParser::wrapper(std::string_view behind, std::size_t a
   if (line.empty()) return Opening::undecided;
   if (word.empty() || line[0] != '\n') return Opening::none;
   line.remove_prefix(1);
-  const Marker tag(markers::kInvokeOpen, invoke);
+  static constexpr Marker tag(markers::kInvokeOpen, invoke);
   if (has_marker(tag, at + (behind.size() - line.size()))) return Opening::trial;
   return tag.text.size() > line.size() && tag.text.starts_with(line) ? Opening::undecided
                                                                      : Opening::none;

@@ -69,7 +69,7 @@ class HeldText {
 
  private:
   // Of a byte: kAny, kPlain, or in a marker its first one or another.
-  enum : char { kAny, kPlain, kFirst, kNext };
+  static constexpr char kAny = 0, kPlain = 1, kFirst = 2, kNext = 3;
 
   void append(std::string_view text, TextKind kind);
   // As much of the marker's core as there is at buffer_[begin] may be one.

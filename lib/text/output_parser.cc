@@ -88,15 +88,17 @@ bool OutputParser::step() {
 // The next marker in reasoning or content, and what it is if it is the derived parser's.
 OutputParser::Match OutputParser::find_in_text(Opening& what) {
   const bool reasoning = state_ == State::reasoning;
-  std::array<Marker, kMaxOpeners + 5> markers{};
+  static constexpr std::array<Marker, 5> kTokens{{{markers::kEndThink, end_think},
+                                                  {markers::kThink, think},
+                                                  {markers::kBos, bos},
+                                                  {markers::kEos, eos},
+                                                  {markers::kDsml, dsml}}};
+  std::array<Marker, kMaxOpeners + kTokens.size()> markers;
   std::size_t count =
       options_.calls ? openers(reasoning, std::span(markers).first<kMaxOpeners>()) : 0;
-  for (const Marker& marker :
-       {Marker{markers::kEndThink, end_think}, Marker{markers::kThink, think},
-        Marker{markers::kBos, bos}, Marker{markers::kEos, eos}}) {
-    markers[count++] = marker;
+  for (const Marker& token : kTokens) {
+    if (token.id != dsml || options_.calls) markers[count++] = token;
   }
-  if (options_.calls) markers[count++] = {markers::kDsml, dsml};
   Match match = find(std::span(markers).first(count), !last_);
   what = match.id >= first_own ? opening(match) : Opening::none;
   if (match.id >= first_own && what == Opening::none) {  // its token is, no more
@@ -224,7 +226,7 @@ bool OutputParser::special(const Match& match, bool reasoning) {
 // Strict: the end token or the end.
 bool OutputParser::after_block_step() {
   if (rest_size() == 0) return false;
-  const Marker end_token(markers::kEos, eos);
+  static constexpr Marker end_token(markers::kEos, eos);
   if (has_marker(end_token, 0)) {
     consume(markers::kEos.size());
     cover_markup();

@@ -36,7 +36,8 @@ class V31Parser final : public OutputParser {
 
  protected:
   std::size_t openers(bool /*reasoning*/, std::span<Marker> out) const override {
-    out[0] = {markers::kCallsBegin, calls_begin};
+    static constexpr Marker kOpener(markers::kCallsBegin, calls_begin);
+    out[0] = kOpener;
     return 1;
   }
   Opening opening(const Match& /*opener*/) const override { return Opening::block; }
