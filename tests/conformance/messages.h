@@ -19,7 +19,6 @@ Message to_message(const Json& json);
 std::vector<Message> to_messages(const Json& list);
 ThinkingMode to_mode(std::string_view word);
 
-
 // What a parser made of a text.
 struct Parsed {
   Message message{};
