@@ -238,7 +238,7 @@ int run_inspect(InspectCommand& command, const GlobalOptions& global) {
     report = inspect(dsv32::Checkpoint::open(take_model(command.model)), command);
   } catch (const dsv32::Error& error) {  // without the advice to inspect it
     terminal.error(error.what());
-    return exit_code(error.code());
+    return error.code() == dsv32::ErrorCode::unsupported ? kBadModel : exit_code(error.code());
   }
   if (global.json)
     terminal.write(one_line(report) + "\n");

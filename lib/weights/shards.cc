@@ -115,8 +115,8 @@ void remark_strays(const Folder& folder, const std::vector<std::string>& read, b
     if (name.starts_with('.') || std::binary_search(read.begin(), read.end(), name)) continue;
     const bool part = name.ends_with(kEnding) &&
                       (by_index || name.starts_with("model") || name.starts_with("consolidated"));
-    if (part || (name.ends_with(".safetensors.index.json") && name != kIndex))
-      strays.push_back(name);
+    const bool index = name.find(".safetensors.index") != std::string::npos && name != kIndex;
+    if (part || index) strays.push_back(name);
   }
   if (strays.empty()) return;
   shards.remarks.push_back(

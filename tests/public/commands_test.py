@@ -140,6 +140,13 @@ class InspectTest(Case):
         self.assertNotIn("inspect", message.split("error:")[1])
         self.assertIn("dsv32 inspect", self.fails(3, "generate", self.folder, "x"))
 
+    def test_reports_C3_a_format_that_is_not_read_is_a_bad_model(self):
+        self.copy_golden()
+        config = json.loads((golden() / "config.json").read_text())
+        config["quantization_config"] = {"quant_method": "awq", "bits": 4}
+        (self.folder / "config.json").write_text(json.dumps(config))
+        self.assertIn("awq", self.fails(3, "inspect", self.folder))
+
     def test_reports_C4_inspect_reads_what_generate_reads(self):
         self.copy_golden()
         (self.folder / "generation_config.json").write_text('{"top_p": 7}')
