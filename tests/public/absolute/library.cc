@@ -1,0 +1,3 @@
+#include "dsv32/probe.h"
+
+int dsv32_probe() { return 42; }

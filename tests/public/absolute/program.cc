@@ -1,0 +1,3 @@
+#include "dsv32/probe.h"
+
+int main() { return dsv32_probe() == 42 ? 0 : 1; }
