@@ -25,11 +25,14 @@ struct PartRunner {
            !executor.owner_before(life);
   }
 };
-thread_local PartRunner part_runner;
+constinit thread_local PartRunner part_runner;
 
 }  // namespace
 
-WatchedExecutor::WatchedExecutor(std::shared_ptr<Executor> inner) : inner_(std::move(inner)) {}
+WatchedExecutor::WatchedExecutor(std::shared_ptr<Executor> inner) : inner_(std::move(inner)) {
+  std::int64_t never = 0;
+  inner_->since_.compare_exchange_strong(never, Clock::now().time_since_epoch().count());
+}
 
 void WatchedExecutor::run(int count, const std::function<void(int)>& part) {
   struct Region {
@@ -40,15 +43,18 @@ void WatchedExecutor::run(int count, const std::function<void(int)>& part) {
   wanted_.fetch_add(static_cast<std::uint64_t>(count));
   inner_->run(count, [&region](int i) {
     WatchedExecutor& self = region.self;
-    if (std::this_thread::get_id() != region.caller && !part_runner.is(self.inner_))
-      part_runner = {self.inner_.get(), self.inner_};
+    if (std::this_thread::get_id() != region.caller)
+      part_runner = {self.inner_.get(), self.inner_->since_.load(std::memory_order_relaxed)};
     self.begun_.fetch_add(1);
     region.part(i);
     self.ended_.fetch_add(1);
   });
 }
 
-bool WatchedExecutor::runs_parts_here() const noexcept { return part_runner.is(inner_); }
+bool WatchedExecutor::runs_parts_here() const noexcept {
+  return part_runner.address == inner_.get() &&
+         part_runner.since == inner_->since_.load(std::memory_order_relaxed);
+}
 
 bool WatchedExecutor::can_run_one() const noexcept {
   return inner_->has_run_one_.load(std::memory_order_relaxed);
