@@ -8,6 +8,7 @@
 #include <map>
 
 #include "cli/cli.h"
+#include "cli/hub.h"
 #include "cli/json_text.h"
 
 namespace cli {
@@ -18,16 +19,6 @@ constexpr std::size_t kDefaultMaxTokens = 32768;
 std::string environment(const char* name) {
   const char* value = std::getenv(name);
   return value == nullptr ? std::string() : std::string(value);
-}
-
-// Where Hugging Face's own tools keep their cache.
-std::filesystem::path hub() {
-  if (const std::string path = environment("HF_HUB_CACHE"); !path.empty()) return path;
-  if (const std::string path = environment("HF_HOME"); !path.empty())
-    return std::filesystem::path(path) / "hub";
-  if (const std::string path = environment("XDG_CACHE_HOME"); !path.empty())
-    return std::filesystem::path(path) / "huggingface" / "hub";
-  return std::filesystem::path(environment("HOME")) / ".cache" / "huggingface" / "hub";
 }
 
 // CLI11's own check lists the choices in its message.
@@ -189,7 +180,7 @@ std::filesystem::path take_model(ModelOptions& options, bool other_words) {
   if (name.empty()) throw UsageError("no model: name one, or set DSV32_MODEL");
   if (!other_words && !options.words.empty())
     throw UsageError("one argument too many: '" + options.words.front() + "'");
-  return dsv32::resolve_model(name, hub());
+  return dsv32::resolve_model(name, hub_cache());
 }
 
 dsv32::LoadOptions load_options(const ModelOptions& options) {
