@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "lib/base/check.h"
+#include "lib/base/float_state.h"
 
 // nlohmann's assertions would abort.
 #define JSON_ASSERT(condition) ((void)0)
@@ -235,6 +236,7 @@ void scan_json(std::string_view text, std::string_view what,
   const std::size_t zero = text.find('\0');
   DSV32_CHECK(zero == text.npos, bad_format, "{}: not JSON, a zero byte at byte {}", what, zero);
   Guard guard(what, on_event);
+  const FloatState nearest;  // numbers round as they do everywhere
   nlohmann::json::sax_parse(text.begin(), text.end(), &guard);
 }
 
@@ -287,6 +289,7 @@ std::int64_t parse_i64(std::string_view digits, std::string_view what) {
 }
 
 std::string python_json(const Json& value) {
+  const FloatState nearest;
   std::string out;
   append_json(out, value);
   return out;

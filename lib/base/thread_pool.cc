@@ -26,6 +26,7 @@
 #include "lib/base/placement.h"
 
 namespace dsv32 {
+#include "lib/base/float_state.h"
 namespace {
 
 using Clock = std::chrono::steady_clock;
@@ -187,7 +188,10 @@ class ThreadPool::Impl {
   };
 
   void run_on_executor() {
-    executor_->run(size_, [this](int part) { work(part); });
+    executor_->run(size_, [this](int part) {
+      const FloatState ours;
+      work(part);
+    });
   }
 
   void run_on_workers() {
@@ -245,6 +249,7 @@ class ThreadPool::Impl {
       if (!enter()) continue;
       self.lendee.begin();
       work(worker);
+    const FloatState ours;  // the thread that started this one may have had any
       self.lendee.end();
       if (gate_.fetch_sub(1) == 1 && caller_sleeps_.load()) futex_wake(gate_, 1);
     }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "lib/base/check.h"
+#include "lib/base/float_state.h"
 #include "lib/base/json.h"
 #include "lib/config/domain.h"
 #include "lib/config/fields.h"
@@ -197,6 +198,7 @@ void read_indexer(const Fields& f, ModelConfig& c) {
 }  // namespace
 
 ModelConfig ModelConfig::from_json(std::string_view json, std::vector<std::string>* unread) {
+  const FloatState ours;
   const Json root = parse_json(json, kFile);
   DSV32_CHECK(root.is_object(), bad_format, "{}: no JSON object", kFile);
   const Fields f(root, "");

@@ -5,6 +5,7 @@
 #include "dsv32/session.h"
 
 #include "lib/base/check.h"
+#include "lib/base/float_state.h"
 #include "lib/engine/generation.h"
 #include "lib/engine/session_state.h"
 
@@ -14,6 +15,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) {
+  const FloatState ours;
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 

@@ -14,6 +14,7 @@
 #include "dsv32/model.h"
 
 #include "lib/backend/backend.h"
+#include "lib/base/float_state.h"
 #include "lib/model/forward.h"
 #include "lib/model/page_pool.h"
 #include "lib/model/turn.h"
@@ -47,6 +48,15 @@ class LoadedModel {
   bool has_mtp() const { return forward_->has_mtp(); }
   PagePool& pages() const { return *pages_; }  // has a lock of its own
 
+  // Whether the files are as they were loaded, as far as can be seen; throws mismatch. A look at
+  // each, microseconds.
+  void check_files() const;
+
+ private:
+  // While the constructor runs; first, so that it holds for all that members compute.
+  mutable std::optional<FloatState> loading_;
+
+ public:
   // Constant after construction.
   LoadOptions options;
   CheckpointFiles files;
@@ -70,6 +80,7 @@ class LoadedModel {
 
   std::unique_ptr<PagePool> pages_;
   std::unique_ptr<Turns> turns_;
+  double read_until_ = 0.0;  // the part of loading that reading files takes, behind kFilesRead
   // By turns.
   std::unique_ptr<Backend> backend_;
   std::unique_ptr<Forward> forward_;

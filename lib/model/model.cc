@@ -28,17 +28,21 @@ constexpr double kFilesRead = 0.1, kScalesRead = 0.3, kBound = 0.5, kProgressSte
 
 // Options that passed the door. The application's Executor is watched, so that a thread which runs
 // its parts is known.
-LoadOptions checked(LoadOptions options) {
+LoadOptions checked(LoadOptions options, FloatState& callers) {
   check_options(options);
   std::shared_ptr<Executor>& executor = options.backend.executor;
-  if (executor) executor = std::make_shared<WatchedExecutor>(std::move(executor));
+  if (!executor) return options;
+  auto watched = std::make_shared<WatchedExecutor>(std::move(executor));
+  watched->set_caller(&callers);
+  executor = std::move(watched);
   return options;
 }
 
 }  // namespace
 
 LoadedModel::LoadedModel(const std::filesystem::path& dir, const LoadOptions& load)
-    : options(checked(load)),
+    : loading_(std::in_place),
+      options(checked(load, *loading_)),
       files(dir, load.access, options.backend),
       config(files.config),
       forward_options(dsv32::forward_options(config, plan_options(load))),
@@ -60,6 +64,8 @@ LoadedModel::LoadedModel(const std::filesystem::path& dir, const LoadOptions& lo
       formatted("{}: weights {}, cache {}, activations {} bytes; kernel set {}, threads {}",
                 quote_path(dir.string()), weight_bytes, kv_cache_bytes(), activation_bytes(),
                 kernel_set(), pool_size(options.backend)));
+  if (turns_->executor()) turns_->executor()->set_caller(nullptr);
+  loading_.reset();
 }
 
 LoadedModel::~LoadedModel() {
@@ -149,8 +155,10 @@ void LoadedModel::say_nan(const StepResult& result) {
 }
 
 void LoadedModel::progress(double fraction) const {
-  DSV32_CHECK(!options.on_progress || options.on_progress(fraction), cancelled,
-              "loading was given up by on_progress");
+  if (!options.on_progress) return;
+  if (fraction > 0.0) fraction = read_until_ + (1.0 - read_until_) * fraction;
+  const CallersFloatState callers(*loading_);
+  DSV32_CHECK(options.on_progress(fraction), cancelled, "loading was given up by on_progress");
 }
 
 std::optional<Tokenizer> LoadedModel::read_tokenizer(const CheckpointFiles& files) {
@@ -178,6 +186,8 @@ void LoadedModel::touch_weights() const {
   static_cast<void>(sink);
 }
 
+  std::optional<CallersFloatState> callers;
+  if (loading_) callers.emplace(*loading_);
 bool LoadedModel::is_own_process() const noexcept { return getpid() == owner_process; }
 
 void LoadedModel::check_process() const {
@@ -192,6 +202,7 @@ Model Model::load(const std::filesystem::path& dir, const LoadOptions& options) 
 
 namespace {
 
+  const OwnState ours(turns_->executor());
 // For whoever may throw: not moved from, and not in a forked child.
 template <class Impl>
 const LoadedModel& usable(const std::shared_ptr<Impl>& impl) {

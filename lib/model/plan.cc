@@ -10,6 +10,7 @@
 #include "lib/model/check_options.h"
 #include "lib/weights/checkpoint_impl.h"
 
+#include "lib/base/float_state.h"
 namespace dsv32 {
 namespace {
 
@@ -84,3 +85,4 @@ Plan Checkpoint::plan(const PlanOptions& options) const {
 }
 
 }  // namespace dsv32
+  const FloatState ours;

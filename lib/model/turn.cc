@@ -1,6 +1,7 @@
 #include "lib/model/turn.h"
 
 #include <chrono>
+#include <optional>
 #include <thread>
 #include <utility>
 
@@ -14,16 +15,11 @@ using Clock = std::chrono::steady_clock;
 constexpr std::chrono::milliseconds kLook{1};      // how often a waiter looks for parts to run
 constexpr std::chrono::milliseconds kStall{1000};  // parts that nobody begins for so long hang
 
-// Whose parts this thread ran last, on another's behalf. An address, never followed, and a share of
-// its count of owners: another one may come to stand where it stood.
+// Whose parts this thread ran last, on another's behalf: an address, never followed, and since when
+// it was that one's. Nothing that ends with the thread, or we could not be unloaded before it.
 struct PartRunner {
   const Executor* address = nullptr;
-  std::weak_ptr<const Executor> life{};
-
-  bool is(const std::shared_ptr<Executor>& executor) const noexcept {
-    return address == executor.get() && !life.owner_before(executor) &&
-           !executor.owner_before(life);
-  }
+  std::int64_t since = 0;
 };
 constinit thread_local PartRunner part_runner;
 
@@ -41,6 +37,8 @@ void WatchedExecutor::run(int count, const std::function<void(int)>& part) {
     std::thread::id caller;
   } region{*this, part, std::this_thread::get_id()};
   wanted_.fetch_add(static_cast<std::uint64_t>(count));
+  std::optional<CallersFloatState> callers;
+  if (caller_) callers.emplace(*caller_);
   inner_->run(count, [&region](int i) {
     WatchedExecutor& self = region.self;
     if (std::this_thread::get_id() != region.caller)

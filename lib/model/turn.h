@@ -13,6 +13,8 @@
 
 #include "dsv32/backend.h"
 
+#include "lib/base/float_state.h"
+
 namespace dsv32 {
 
 // An application's Executor, and which threads run its parts: they must not wait for each other.
@@ -28,6 +30,10 @@ class WatchedExecutor final : public Executor {
   bool runs_parts_here() const noexcept;
   bool can_run_one() const noexcept;
 
+  // Of the thread inside the one call that computes now, or null: what the application's run()
+  // sees.
+  void set_caller(FloatState* state) noexcept { caller_ = state; }
+
   // Parts of the region that runs now: whether some are left and none is running. Then either their
   // threads are busy elsewhere or they wait for this very region to end. `seen` changes with
   // anything that happens.
@@ -39,7 +45,25 @@ class WatchedExecutor final : public Executor {
 
  private:
   std::shared_ptr<Executor> inner_;
+  FloatState* caller_ = nullptr;
   std::atomic<std::uint64_t> begun_{0}, ended_{0}, wanted_{0};
+};
+
+// A pass computes in a floating-point state of its own; `executor` (or null) is told whose it left.
+class OwnState {
+ public:
+  explicit OwnState(WatchedExecutor* executor) noexcept : executor_(executor) {
+    if (executor_) executor_->set_caller(&state_);
+  }
+  ~OwnState() {
+    if (executor_) executor_->set_caller(nullptr);
+  }
+  OwnState(const OwnState&) = delete;
+  OwnState& operator=(const OwnState&) = delete;
+
+ private:
+  WatchedExecutor* executor_;
+  FloatState state_;
 };
 
 class Turns {
@@ -58,6 +82,8 @@ class Turns {
 
   // `executor` or null.
   explicit Turns(std::shared_ptr<WatchedExecutor> executor) : executor_(std::move(executor)) {}
+
+  WatchedExecutor* executor() const noexcept { return executor_.get(); }
 
   // Waits for the turn. Throws cancelled as soon as `cancel` is asked to stop. A waiting thread
   // runs the Executor's parts; one that cannot, and for which others may be waiting, gets state.

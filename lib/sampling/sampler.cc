@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "lib/base/check.h"
+#include "lib/base/float_state.h"
 #include "lib/base/held.h"
 #include "lib/base/portable_math.h"
 #include "lib/sampling/candidates.h"
@@ -68,6 +69,7 @@ class Sampler::Impl {
  public:
   static constexpr std::string_view kOwner = "Sampler";
   explicit Impl(const SamplingParams& params) : params_(params) {
+    const FloatState ours;
     check_params(params_);
     seed_ = params_.seed ? *params_.seed : random_seed();
   }
@@ -360,7 +362,9 @@ std::string_view SamplerAccess::kernels(const Sampler& sampler) noexcept {
 }
 
 Sample Sampler::sample(std::span<const float> logits, std::span<const std::uint32_t> allowed) {
-  return held(impl_).sample(logits, allowed);
+  Impl& impl = held(impl_);
+  const FloatState ours;
+  return impl.sample(logits, allowed);
 }
 
 }  // namespace dsv32

@@ -9,6 +9,7 @@
 
 #include "lib/base/check.h"
 #include "lib/base/check_enum.h"
+#include "lib/base/float_state.h"
 #include "lib/base/held.h"
 #include "lib/config/logit_values.h"
 #include "lib/weights/checkpoint_impl.h"
@@ -132,3 +133,5 @@ std::string Checkpoint::fingerprint(Verify verify) const {
 }
 
 }  // namespace dsv32
+  const FloatState ours;
+  const FloatState ours;
