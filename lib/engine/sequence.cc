@@ -12,6 +12,12 @@ constexpr std::size_t kPage = kernels::kPageSize;
 
 std::size_t pages_for(std::size_t tokens) { return (tokens + kPage - 1) / kPage; }
 
+// The position that the next step behind `size` tokens writes first: MTP's row of the last token is
+// written with the next one.
+std::size_t first_written(std::size_t size, const LoadedModel& model) {
+  return size - (model.has_mtp() && size > 0 ? 1 : 0);
+}
+
 // Room for `count` more, so that adding them cannot fail. Grows by factors.
 template <class T>
 void reserve_more(std::vector<T>& list, std::size_t count) {
@@ -44,17 +50,26 @@ void Sequence::share(const Sequence& other) {
   mtp_stale_ = other.mtp_stale_;
 }
 
+void Sequence::check_room(std::size_t kept, std::size_t size) const {
+  const std::size_t left = pages_for(kept);
+  std::size_t copied = 0, given_back = 0;
+  for (std::size_t i = first_written(kept, *model_) / kPage; i < pages_.size(); ++i) {
+    const bool shared = pool().is_shared(pages_[i]);
+    copied += i < left && shared ? 1 : 0;
+    given_back += i >= left && !shared ? 1 : 0;
+  }
+  pool().require(pages_for(size) - left + copied, given_back);
+}
+
 Growth::Growth(Sequence& sequence, std::span<const TokenId> more)
     : sequence_(sequence),
       more_(more),
       pages_(sequence.pages_),
       next_(sequence.size() - sequence.rows_again()),
       end_(sequence.size() + more.size()) {
-  // MTP's row of the last token is written with the next one.
-  const bool mtp = sequence.model_->has_mtp();
-  const std::size_t written = sequence.size() - (mtp && sequence.size() > 0 ? 1 : 0);
   std::vector<std::size_t> shared;
-  for (std::size_t i = written / kPage; i < pages_.size(); ++i) {
+  for (std::size_t i = first_written(sequence.size(), *sequence.model_) / kPage; i < pages_.size();
+       ++i) {
     if (sequence.pool().is_shared(pages_[i])) shared.push_back(i);
   }
   const std::size_t fresh = pages_for(end_) - pages_.size() + shared.size();

@@ -28,6 +28,10 @@ class Sequence {
   void truncate(std::size_t length) noexcept;  // to fewer tokens
   void share(const Sequence& other);           // an empty one becomes a copy: no key is copied
 
+  // Throws capacity if there are no pages for `size` tokens whose first `kept` stay as they are
+  // here.
+  void check_room(std::size_t kept, std::size_t size) const;
+
   // Rows that the next step must run once more before new ones: with MTP the last token's, if its
   // final hidden state is no longer kept.
   std::size_t rows_again() const { return mtp_stale_ && !tokens_.empty() ? 1 : 0; }

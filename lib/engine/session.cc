@@ -102,6 +102,7 @@ std::span<const float> SessionState::sync(std::span<const TokenId> list,
   const bool known = whole && tokens().size() == common && !logits_.empty();
   // Else the last token runs again, for its logits.
   const std::size_t matched = whole && !known ? common - 1 : common;
+  if (!known) sequence_.check_room(matched, list.size());  // before any of it is computed
   reuse.set({.matched = matched, .first_difference = common});
   if (known) return logits_;
   truncate(matched);

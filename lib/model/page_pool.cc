@@ -14,10 +14,19 @@ PagePool::PagePool(std::size_t num_pages) : pages_(num_pages) {
 
 std::vector<std::int32_t> PagePool::take(std::size_t count) {
   std::optional<std::vector<std::int32_t>> pages = try_take(count);
-  DSV32_CHECK(pages, capacity,
-              "the cache is full: {} pages of 64 tokens are needed, {} of {} are free", count,
-              free_pages(), num_pages());
+  if (!pages) refuse(count, free_pages());
   return *std::move(pages);
+}
+
+void PagePool::require(std::size_t count, std::size_t more) const {
+  const std::size_t free = free_pages() + more;
+  if (count > free) refuse(count, free);
+}
+
+void PagePool::refuse(std::size_t count, std::size_t free) const {
+  throw Error(ErrorCode::capacity,
+              formatted("the cache is full: {} pages of 64 tokens are needed, {} of {} are free",
+                        count, free, num_pages()));
 }
 
 std::optional<std::vector<std::int32_t>> PagePool::try_take(std::size_t count) {

@@ -29,6 +29,10 @@ class PagePool {
   std::vector<std::int32_t> take(std::size_t count);
   std::optional<std::vector<std::int32_t>> try_take(std::size_t count);
 
+  // Throws capacity, as take() does, if there are fewer than `count`, counting `more` that its
+  // caller would give back first.
+  void require(std::size_t count, std::size_t more) const;
+
   void share(std::span<const std::int32_t> pages);             // one owner more each
   void release(std::span<const std::int32_t> pages) noexcept;  // one owner less each
   bool is_shared(std::int32_t page) const;
@@ -52,6 +56,7 @@ class PagePool {
   };
   Page& at(std::int32_t page) { return pages_[static_cast<std::size_t>(page)]; }
   const Page& at(std::int32_t page) const { return pages_[static_cast<std::size_t>(page)]; }
+  [[noreturn]] void refuse(std::size_t count, std::size_t free) const;
   bool is_same(const KeptPage& kept) const;
   void take_locked(std::span<std::int32_t> out);
   void set_free(std::int32_t page) noexcept;
