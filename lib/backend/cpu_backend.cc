@@ -5,34 +5,28 @@
 #include <cstring>
 #include <limits>
 #include <new>
-#include <sys/mman.h>
+#include <optional>
 #include <utility>
 
 #include "lib/backend/kernel_set.h"
 #include "lib/backend/system.h"
 #include "lib/base/check.h"
+#include "lib/base/memory.h"
 
 namespace dsv32 {
 namespace {
 
 constexpr std::size_t kAlignment = 64;
-constexpr std::size_t kLargeBytes = std::size_t{8} << 20;
+// From so many bytes on memory is the system's own: what the heap keeps of many models' buffers, or
+// cannot give back for what lies behind them, would grow with every one that goes.
+#if defined(__SANITIZE_ADDRESS__)  // which watches the heap's ends
+constexpr std::size_t kMappedFrom = kLargePagesFrom;
+#else
+constexpr std::size_t kMappedFrom = std::size_t{64} << 10;
+#endif
 constexpr int kChunksPerWorker = 4;  // items a worker, so that a slow one holds nobody up
 
 std::int64_t round_up(std::int64_t count) { return (count + 15) / 16 * 16; }
-
-// Large pages for what is large: rows kilobytes apart cost a page each otherwise, and their places
-// in L2 are luck. A wish; without them everything works.
-void ask_for_large_pages([[maybe_unused]] void* memory,
-                         [[maybe_unused]] std::size_t bytes) noexcept {
-#ifdef MADV_HUGEPAGE
-  constexpr std::uintptr_t kLarge = std::uintptr_t{2} << 20;
-  const auto first = reinterpret_cast<std::uintptr_t>(memory), last = first + bytes;
-  const std::uintptr_t begin = (first + kLarge - 1) / kLarge * kLarge, end = last / kLarge * kLarge;
-  if (begin >= end) return;
-  madvise(static_cast<std::byte*>(memory) + (begin - first), end - begin, MADV_HUGEPAGE);
-#endif
-}
 
 // What a view without gaps holds.
 std::size_t contiguous_bytes(TensorView view) {
@@ -122,15 +116,11 @@ CpuBackend::CpuBackend(const BackendOptions& options)
       info_(cpu_info()),
       pool_(options) {}
 
-// What is large comes from the system and goes back to it. No promise of memory is asked for
-// (whether all of it is there was the plan's question): allow_paging may want more than there is.
 std::shared_ptr<void> CpuBackend::allocate(std::size_t bytes) {
-  if (bytes >= kLargeBytes) {
-    void* pages = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    DSV32_CHECK(pages != MAP_FAILED, out_of_memory, "could not map {} bytes", bytes);
-    ask_for_large_pages(pages, bytes);
-    return {pages, [bytes](void* p) { munmap(p, bytes); }};
+  if (bytes >= kMappedFrom) {
+    std::shared_ptr<std::byte> pages = map_memory(bytes);
+    DSV32_CHECK(pages, out_of_memory, "could not map {} bytes", bytes);
+    return pages;
   }
   void* memory = ::operator new (bytes, std::align_val_t{kAlignment}, std::nothrow);
   DSV32_CHECK(memory != nullptr, out_of_memory, "could not allocate {} bytes", bytes);
