@@ -139,8 +139,9 @@ ThreadPool& Bench::pool(int threads) {
 
 std::span<const std::byte> Bench::codes() {
   if (!codes_) {
-    const std::size_t full =
-        std::min(std::size_t{7} << 28, available_memory() / 4) / (std::size_t{1} << 26) << 26;
+    const std::size_t free = available_memory().value_or(std::size_t{8} << 30);
+    const std::size_t full = std::min(std::size_t{7} << 28, free / 4) / (std::size_t{1} << 26)
+                             << 26;
     codes_bytes_ = smoke() ? std::size_t{1} << 27 : std::max(full, std::size_t{1} << 28);
     codes_ = huge_memory(codes_bytes_);
     fill_codes({codes_.get(), codes_bytes_}, 1);

@@ -47,6 +47,7 @@ class TracedBackend final : public Backend {
 
   const BackendInfo& info() const override { return inner_->info(); }
   std::string_view kernel_set() const override { return inner_->kernel_set(); }
+  Workers workers() const override { return inner_->workers(); }
   StepShapes shapes() const override { return inner_->shapes(); }
   void reserve(const BackendLimits& limits) override { inner_->reserve(limits); }
   std::size_t scratch_bytes() const override { return inner_->scratch_bytes(); }

@@ -92,7 +92,8 @@ void add_quantize(CLI::App& root, Context& context);
 
 // -m and the positionals. `rest` describes what follows the model: "" = nothing may.
 void add_model_name(CLI::App& app, ModelOptions& options, const char* rest = "");
-void add_numerics(CLI::App& app, ModelOptions& options);      // --threads --kernels --numerics ..
+void add_access(CLI::App& app, ModelOptions& options);        // --access
+void add_numerics(CLI::App& app, ModelOptions& options);      // it, --threads --kernels --numerics ..
 void add_load_options(CLI::App& app, ModelOptions& options);  // the above and sizes, access, ..
 void add_sampling(CLI::App& app, SamplingOptions& options);
 
@@ -100,6 +101,9 @@ void add_sampling(CLI::App& app, SamplingOptions& options);
 // words, a single one is the model only when nothing else names one.
 std::filesystem::path take_model(ModelOptions& options, bool other_words = false);
 dsv32::LoadOptions load_options(const ModelOptions& options);
+// The files alone, with --access and --threads.
+dsv32::Checkpoint open_checkpoint(const std::filesystem::path& dir, const ModelOptions& options,
+                                  const Terminal& terminal);
 // Loads with progress on stderr; Ctrl-C gives up.
 dsv32::Model load_model(const std::filesystem::path& dir, dsv32::LoadOptions options,
                         const Terminal& terminal, const Interrupt& interrupt);

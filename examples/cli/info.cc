@@ -15,7 +15,7 @@ namespace {
 Json backend_json(const dsv32::BackendInfo& backend) {
   return {{"device", dsv32::to_string(backend.device)},
           {"name", backend.name},
-          {"memory_bytes", backend.memory_bytes},
+          {"memory_bytes", backend.memory_bytes > 0 ? Json(backend.memory_bytes) : Json()},
           {"kernel_sets", backend.kernel_sets}};
 }
 
@@ -51,8 +51,9 @@ std::string joined(const std::vector<std::string>& words) {
 }
 
 // From the files alone: nothing is loaded.
-Json model_json(const std::filesystem::path& dir) {
-  const auto checkpoint = dsv32::Checkpoint::open(dir);
+Json model_json(const std::filesystem::path& dir, const ModelOptions& options,
+                const Terminal& terminal) {
+  const dsv32::Checkpoint checkpoint = open_checkpoint(dir, options, terminal);
   const dsv32::ModelConfig& config = checkpoint.config();
   const auto tensors = checkpoint.tensors();
   const auto holds = [&](auto&& test) { return std::any_of(tensors.begin(), tensors.end(), test); };
@@ -94,7 +95,7 @@ std::string as_text(const Json& info) {
                      info["compiler"].get<std::string>() + "\n";
   for (const Json& backend : info["backends"]) {
     text += backend["device"].get<std::string>() + ": " + backend["name"].get<std::string>() +
-            ", " + human_bytes(backend["memory_bytes"].get<double>()) + ", kernels";
+            ", " + bytes_or_unknown(backend["memory_bytes"]) + ", kernels";
     for (const Json& set : backend["kernel_sets"]) text += " " + set.get<std::string>();
     text += "\n";
   }
@@ -118,7 +119,7 @@ int run_info(ModelOptions& options, const GlobalOptions& global) {
   const char* default_model = std::getenv("DSV32_MODEL");
   const bool named = default_model != nullptr && *default_model != '\0';
   if (named || !options.model.empty() || !options.words.empty())
-    info["model"] = model_json(take_model(options));
+    info["model"] = model_json(take_model(options), options, terminal);
   if (global.json)
     terminal.write(one_line(info) + "\n");
   else
@@ -132,6 +133,7 @@ void add_info(CLI::App& root, Context& context) {
   auto options = std::make_shared<ModelOptions>();
   CLI::App* app = root.add_subcommand("info", "Version, machine, kernels; how a model would run");
   add_model_name(*app, *options);
+  add_access(*app, *options);
   app->callback([options, &context] {
     context.run = [options, &context] { return run_info(*options, context.options); };
   });

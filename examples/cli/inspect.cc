@@ -121,7 +121,7 @@ Json plan_json(const dsv32::Checkpoint& checkpoint, const InspectCommand& comman
           {"weight_bytes", plan.weight_bytes},
           {"kv_cache_bytes", plan.kv_cache_bytes},
           {"activation_bytes", plan.activation_bytes},
-          {"available_bytes", plan.available_bytes},
+          {"available_bytes", plan.available_bytes ? Json(*plan.available_bytes) : Json()},
           {"fits", plan.fits},
           {"reason", plan.reason}};
 }
@@ -218,7 +218,7 @@ std::string as_text(const Json& report) {
     text += "to run it with " + one_line(plan["kv_cache_tokens"]) + " tokens of cache\n";
     for (const char* key :
          {"weight_bytes", "kv_cache_bytes", "activation_bytes", "available_bytes"})
-      text += row(key, bytes_of(plan[key]));
+      text += row(key, bytes_or_unknown(plan[key]));
     text += plan["fits"].get<bool>()
                 ? std::string("  it fits\n")
                 : "  it does not fit: " + plan["reason"].get<std::string>() + "\n";
@@ -235,7 +235,7 @@ int run_inspect(InspectCommand& command, const GlobalOptions& global) {
   const Terminal terminal(global.color, global.quiet);
   Json report;
   try {
-    report = inspect(dsv32::Checkpoint::open(take_model(command.model)), command);
+    report = inspect(open_checkpoint(take_model(command.model), command.model, terminal), command);
   } catch (const dsv32::Error& error) {  // without the advice to inspect it
     terminal.error(error.what());
     return error.code() == dsv32::ErrorCode::unsupported ? kBadModel : exit_code(error.code());

@@ -118,6 +118,10 @@ void add_model_name(CLI::App& app, ModelOptions& options, const char* rest) {
   app.add_option("words", options.words, words)->type_name("MODEL");
 }
 
+void add_access(CLI::App& app, ModelOptions& options) {
+  add_choice(app, "--access", options.access, kAccess, "How weights are read");
+}
+
 void add_numerics(CLI::App& app, ModelOptions& options) {
   app.add_option("--threads", options.threads, "CPU threads; 0 = this process's cores")
       ->check(CLI::Range(0, 4096));
@@ -125,6 +129,7 @@ void add_numerics(CLI::App& app, ModelOptions& options) {
   add_choice(app, "--numerics", options.numerics, kNumerics,
              "native: the model's own rounding; exact: fp32");
   add_choice(app, "--kv", options.kv, kKvFormats, "How keys are cached");
+  add_access(app, options);
   add_choice(app, "--indexer", options.indexer, kIndexerKeys,
              "The indexer's keys; int8: faster, may choose other keys");
   app.add_flag("--allow-unused", options.allow_unused, "Ignore tensors that no one needs");
@@ -134,7 +139,6 @@ void add_load_options(CLI::App& app, ModelOptions& options) {
   add_numerics(app, options);
   add_size(app, "--ctx", options.ctx, "Tokens that fit into the cache");
   add_size(app, "--batch", options.batch, "Most tokens in one pass");
-  add_choice(app, "--access", options.access, kAccess, "How weights are read");
   add_choice(app, "--verify", options.verify, kVerify, "How much is checked while loading");
   add_choice(app, "--chat-format", options.chat_format, kChatFormats,
              "Instead of what the tokenizer says");
@@ -202,6 +206,17 @@ dsv32::LoadOptions load_options(const ModelOptions& options) {
   load.allow_unused_tensors = options.allow_unused;
   if (!options.chat_format.empty()) load.chat_format = choose(kChatFormats, options.chat_format);
   return load;
+}
+
+dsv32::Checkpoint open_checkpoint(const std::filesystem::path& dir, const ModelOptions& options,
+                                  const Terminal& terminal) {
+  dsv32::OpenOptions open;
+  open.num_threads = options.threads;
+  open.access = choose(kAccess, options.access);
+  open.log = [&](dsv32::LogLevel level, std::string_view message) {
+    if (level == dsv32::LogLevel::warning) terminal.note("dsv32: warning: " + visible(message));
+  };
+  return dsv32::Checkpoint::open(dir, open);
 }
 
 dsv32::Model load_model(const std::filesystem::path& dir, dsv32::LoadOptions options,

@@ -5,6 +5,7 @@
 #include <cstdio>
 
 #include "cli/json_text.h"
+#include "cli/terminal.h"
 
 namespace cli {
 namespace {
@@ -89,6 +90,10 @@ std::string summary(const dsv32::Usage& usage) {
                 static_cast<unsigned long long>(sparse.keys_scored),
                 static_cast<unsigned long long>(sparse.keys_read), share);
   return result + text.data();
+}
+
+std::string bytes_or_unknown(const Json& value) {
+  return value.is_null() ? "unknown" : human_bytes(value.get<double>());
 }
 
 std::string one_line(const Json& value) {

@@ -25,6 +25,8 @@ std::string summary(const dsv32::Usage& usage);
 
 // "; ended by token 1; seed 7"
 std::string ending(const dsv32::Generation& generation);
+// As human_bytes, "unknown" for null.
+std::string bytes_or_unknown(const Json& value);
 
 // One line; ill-formed UTF-8 becomes U+FFFD.
 std::string one_line(const Json& value);

@@ -147,7 +147,7 @@ int run_quantize(QuantizeCommand& command, const GlobalOptions& global) {
   const Terminal terminal(global.color, global.quiet);
   const CompactFormat format = compact_format(command);
   const auto dir = take_model(command.model);
-  const auto source = dsv32::Checkpoint::open(dir);
+  const auto source = open_checkpoint(dir, command.model, terminal);
   check_source(source);
   std::vector<std::vector<dsv32::TokenId>> texts;
   if (!command.no_eval) texts = eval_texts(command, dir);  // before the long work
@@ -188,6 +188,7 @@ void add_quantize(CLI::App& root, Context& context) {
   app->add_flag("--no-eval", command->no_eval, "Do not compare");
   app->add_option("--threads", command->model.threads, "CPU threads; 0 = all cores")
       ->check(CLI::Range(0, 1024));
+  add_access(*app, command->model);
   app->add_option("--kernels", command->model.kernels, "Kernel set for comparing");
   app->add_option("--numerics", command->model.numerics, "Of both models while comparing")
       ->check(CLI::IsMember({"native", "exact"}));

@@ -12,6 +12,7 @@
 
 #include "lib/base/function_ref.h"
 #include "lib/base/tensor.h"
+#include "lib/base/thread_pool.h"
 
 #include "kernels/params.h"
 
@@ -124,6 +125,7 @@ class Backend {
   virtual const BackendInfo& info() const = 0;
   virtual std::string_view kernel_set() const = 0;
   virtual StepShapes shapes() const = 0;
+  virtual Workers workers() const = 0;  // of the host
 
   // Before any weight is bound. Takes the scratch; throws unsupported, with the reason, for what it
   // cannot do.

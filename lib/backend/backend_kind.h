@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -21,7 +22,8 @@ struct BackendKind {
   std::unique_ptr<Backend> (*open)(const BackendOptions& options);
   StepShapes (*shapes)(const BackendOptions& options);
   std::size_t (*scratch_bytes)(const BackendLimits& limits, const BackendOptions& options);
-  std::size_t (*available_memory)(const BackendOptions& options);  // bytes
+  std::optional<std::size_t> (*available_memory)(
+      const BackendOptions& options);  // bytes; or unknown
 };
 
 // All of this build, the CPU first. A new backend is a line there (backend_kinds.cc).

@@ -354,7 +354,7 @@ std::size_t cpu_scratch(const BackendLimits& limits, const BackendOptions& optio
   return cpu_scratch_bytes(limits, pool_size(options));
 }
 
-std::size_t cpu_memory(const BackendOptions&) { return available_memory(); }
+std::optional<std::size_t> cpu_memory(const BackendOptions&) { return available_memory(); }
 
 }  // namespace
 

@@ -50,6 +50,7 @@ class CpuBackend final : public Backend {
   std::string_view kernel_set() const override { return kernels_->name; }
 
   StepShapes shapes() const override { return kCpuShapes; }
+  Workers workers() const override { return pool_.workers(); }
 
   void reserve(const BackendLimits& limits) override;
   std::size_t scratch_bytes() const override;

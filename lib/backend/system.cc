@@ -2,15 +2,19 @@
 #include "lib/backend/system.h"
 
 #include <algorithm>
+#include <charconv>
+#include <filesystem>
 #include <fstream>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <sys/sysinfo.h>
+#include <system_error>
 #include <utility>
 
 #include "dsv32/backend.h"
 
 #include "lib/backend/backend_kind.h"
-#include "lib/base/cgroup.h"
 #include "lib/base/check.h"
 
 #include "kernels/cpu/table.h"
@@ -19,7 +23,7 @@ namespace dsv32 {
 namespace {
 
 // The text behind "`key`: " or "`key` : " in a file of /proc; empty if there is none.
-std::string proc_value(const char* path, std::string_view key) {
+std::string proc_value(const std::filesystem::path& path, std::string_view key) {
   std::ifstream file(path);
   for (std::string line; std::getline(file, line);) {
     if (!line.starts_with(key)) continue;
@@ -29,13 +33,19 @@ std::string proc_value(const char* path, std::string_view key) {
   return {};
 }
 
-std::size_t meminfo_bytes(std::string_view key) {
+std::optional<std::size_t> meminfo_bytes(const std::filesystem::path& file, std::string_view key) {
+  const std::string text = proc_value(file, key);
   std::size_t kib = 0;
-  for (const char c : proc_value("/proc/meminfo", key)) {
-    if (c < '0' || c > '9') break;
-    kib = kib * 10 + static_cast<std::size_t>(c - '0');
-  }
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), kib);
+  if (error != std::errc()) return {};
   return kib * 1024;
+}
+
+// Without /proc, too.
+std::size_t all_memory() {
+  struct sysinfo info {};
+  if (sysinfo(&info) != 0) return 0;
+  return std::size_t{info.totalram} * info.mem_unit;
 }
 
 }  // namespace
@@ -47,14 +57,18 @@ bool Executor::run_one() {
   return false;
 }
 
-std::size_t available_memory() { return std::min(meminfo_bytes("MemAvailable"), cgroup_memory()); }
+std::optional<std::size_t> available_memory(const SystemFiles& files) {
+  const std::optional<std::size_t> machine = meminfo_bytes(files.memory, "MemAvailable");
+  const std::optional<std::size_t> group = cgroup_memory(files.cgroup);
+  return machine && group ? std::min(machine, group) : machine ? machine : group;
+}
 
 BackendInfo cpu_info() {
   BackendInfo cpu;
   cpu.device = Device::cpu;
   cpu.name = proc_value("/proc/cpuinfo", "model name");
   if (cpu.name.empty()) cpu.name = "CPU";
-  cpu.memory_bytes = meminfo_bytes("MemTotal");
+  cpu.memory_bytes = all_memory();
   const kernels::CpuTables tables = kernels::runnable_cpu_tables();
   for (int i = 0; i < tables.count; ++i) cpu.kernel_sets.emplace_back(tables.tables[i]->name);
   return cpu;

@@ -116,10 +116,11 @@ double cgroup_cpus(const CgroupFiles& files) {
   return least_of_all(files, {"cpu", quota_v1, quota_v2});
 }
 
-std::size_t cgroup_memory(const CgroupFiles& files) {
+std::optional<std::size_t> cgroup_memory(const CgroupFiles& files) {
   constexpr std::size_t kMost = std::numeric_limits<std::size_t>::max();
   const double bytes = least_of_all(files, {"memory", memory_v1, memory_v2});
-  return bytes < static_cast<double>(kMost) ? static_cast<std::size_t>(bytes) : kMost;
+  if (bytes >= static_cast<double>(kMost)) return {};
+  return static_cast<std::size_t>(bytes);
 }
 
 }  // namespace dsv32

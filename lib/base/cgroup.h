@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <filesystem>
+#include <optional>
 
 namespace dsv32 {
 
@@ -17,9 +18,9 @@ struct CgroupFiles {
 // version 1 and version 2. Infinity if there is none.
 double cgroup_cpus(const CgroupFiles& files = {});
 
-// Bytes that the least limit of these groups leaves: what files only cache counts as free. The
-// largest number if there is no limit.
-std::size_t cgroup_memory(const CgroupFiles& files = {});
+// Bytes that the least limit of these groups leaves: what files only cache counts as free. None if
+// there is no limit.
+std::optional<std::size_t> cgroup_memory(const CgroupFiles& files = {});
 
 }  // namespace dsv32
 

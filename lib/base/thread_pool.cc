@@ -6,14 +6,17 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <chrono>
 #include <cstdint>
 #include <exception>
 #include <linux/futex.h>
+#include <new>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/syscall.h>
+#include <system_error>
 #include <thread>
 #include <unistd.h>
 #include <utility>
@@ -23,10 +26,10 @@
 
 #include "lib/base/cgroup.h"
 #include "lib/base/check.h"
+#include "lib/base/float_state.h"
 #include "lib/base/placement.h"
 
 namespace dsv32 {
-#include "lib/base/float_state.h"
 namespace {
 
 using Clock = std::chrono::steady_clock;
@@ -117,8 +120,11 @@ class ThreadPool::Impl {
       Worker& worker = (*workers_)[i];
       try {
         worker.thread = std::thread([this, &worker, i] { serve(worker, static_cast<int>(i) + 1); });
-      } catch (const std::exception&) {   // system_error or bad_alloc
-        size_ = static_cast<int>(i) + 1;  // the system gives no more
+      } catch (const std::system_error& error) {
+        stop_at(i, error.code().value());
+        break;
+      } catch (const std::bad_alloc&) {
+        stop_at(i, ENOMEM);
         break;
       }
       worker.lendee.start(worker.thread.native_handle());
@@ -143,6 +149,9 @@ class ThreadPool::Impl {
   Impl& operator=(const Impl&) = delete;
 
   int size() const { return size_; }
+  Workers workers() const {
+    return {.asked = static_cast<int>(shares_.size()), .there = size_, .error = error_number_};
+  }
 
   void run(int count, Range body) {
     DSV32_CHECK(getpid() == owner_, state, "this object was made before fork()");
@@ -167,6 +176,12 @@ class ThreadPool::Impl {
     Lendee lendee;
     std::thread thread;
   };
+
+  // The system gives no thread for this worker.
+  void stop_at(std::size_t worker, int error) {
+    size_ = static_cast<int>(worker) + 1;
+    error_number_ = error;
+  }
 
   // Sets the loop for everybody to see, while it lives.
   class Region {
@@ -234,6 +249,7 @@ class ThreadPool::Impl {
   }
 
   void serve(Worker& self, int worker) {
+    const FloatState ours;  // the thread that started this one may have had any
     Elsewhere elsewhere;
     for (std::uint32_t seen = 0;;) {
       const auto news = [&] { return regions_.load(std::memory_order_acquire) != seen; };
@@ -249,7 +265,6 @@ class ThreadPool::Impl {
       if (!enter()) continue;
       self.lendee.begin();
       work(worker);
-    const FloatState ours;  // the thread that started this one may have had any
       self.lendee.end();
       if (gate_.fetch_sub(1) == 1 && caller_sleeps_.load()) futex_wake(gate_, 1);
     }
@@ -314,6 +329,7 @@ class ThreadPool::Impl {
   std::chrono::microseconds spin_;
   pid_t owner_;
   int size_;
+  int error_number_ = 0;    // why there are fewer than asked for
   bool own_cores_ = false;  // whether there is a core for each of us
   bool may_move_ = false;   // whether besides none is pinned
   std::unique_ptr<std::vector<Worker>> workers_ = std::make_unique<std::vector<Worker>>();
@@ -323,6 +339,7 @@ ThreadPool::ThreadPool(const BackendOptions& options) : impl_(std::make_unique<I
 ThreadPool::~ThreadPool() = default;
 
 int ThreadPool::size() const noexcept { return impl_->size(); }
+Workers ThreadPool::workers() const noexcept { return impl_->workers(); }
 
 void ThreadPool::run(int count, Range body) { impl_->run(count, body); }
 

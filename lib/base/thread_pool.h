@@ -10,6 +10,12 @@
 
 namespace dsv32 {
 
+// Threads that a pool was asked for and has, its caller among them, and why not all: an errno.
+struct Workers {
+  int asked = 1, there = 1;
+  int error = 0;
+};
+
 // One caller at a time. Idle workers spin for BackendOptions::spin_us, then sleep; they block all
 // asynchronous signals. With an Executor there are no workers of ours.
 class ThreadPool {
@@ -22,6 +28,7 @@ class ThreadPool {
   ThreadPool& operator=(const ThreadPool&) = delete;
 
   int size() const noexcept;
+  Workers workers() const noexcept;
 
   // Calls body(item, worker) for each item in [0, count), once. A worker takes neighbours one after
   // another where it can; which ones is not fixed, so results must not depend on it. Items may not

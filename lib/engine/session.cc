@@ -134,7 +134,9 @@ void SessionState::observe(const TraceOptions& options, TraceSink sink) {
   sink_ = std::move(sink);
 }
 
-Session::Session(Model model) : impl_(std::make_unique<Impl>(std::move(model))) {}
+Session::Session(Model model) : impl_(std::make_unique<Impl>(std::move(model))) {
+  impl_->shared().check_files();
+}
 Session::Session(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Session::~Session() = default;
 Session::Session(Session&&) noexcept = default;

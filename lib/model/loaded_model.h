@@ -71,16 +71,18 @@ class LoadedModel {
  private:
   void progress(double fraction) const;
   void log(LogLevel level, const std::string& message) const noexcept;
+  void warn(const std::string& message) const noexcept;  // unless it is empty
   void check_wishes() const;
   void check_memory();
+  void read_files();
   void load_forward();
   void touch_weights() const;
   void read_defaults();
   void say_nan(const StepResult& result);
 
+  double read_until_ = 0.0;  // the part of loading that reading files takes, behind kFilesRead
   std::unique_ptr<PagePool> pages_;
   std::unique_ptr<Turns> turns_;
-  double read_until_ = 0.0;  // the part of loading that reading files takes, behind kFilesRead
   // By turns.
   std::unique_ptr<Backend> backend_;
   std::unique_ptr<Forward> forward_;

@@ -2,9 +2,12 @@
 #include "dsv32/model.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 #include <utility>
 
@@ -25,6 +28,8 @@ namespace {
 
 // Parts of loading, for who watches; told in steps of a hundredth.
 constexpr double kFilesRead = 0.1, kScalesRead = 0.3, kBound = 0.5, kProgressStep = 0.01;
+constexpr double kReading = 0.8;  // of all, where files are not mapped
+constexpr std::size_t kTouchStep = std::size_t{64} << 20;
 
 // Options that passed the door. The application's Executor is watched, so that a thread which runs
 // its parts is known.
@@ -36,6 +41,31 @@ LoadOptions checked(LoadOptions options, FloatState& callers) {
   watched->set_caller(&callers);
   executor = std::move(watched);
   return options;
+}
+
+// What a limit of locked memory says about a refusal.
+std::string lock_advice() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_MEMLOCK, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return {};
+  return formatted("; `ulimit -l` allows {} KiB, more needs a higher limit or CAP_IPC_LOCK",
+                   limit.rlim_cur / 1024);
+}
+
+void lock(std::span<const std::byte> bytes, std::size_t all) {
+  if (mlock(bytes.data(), bytes.size()) == 0) return;
+  const int error = errno;
+  throw Error(ErrorCode::out_of_memory,
+              formatted("lock_memory: cannot lock {} bytes of weights in memory: {}{}", all,
+                        system_reason(error), lock_advice()));
+}
+
+// What a pool says that has fewer threads than it was asked for.
+std::string missing_threads(const Workers& workers) {
+  if (workers.error == 0) return {};
+  return formatted(
+      "{} of {} threads, the system gives no more: {}; `ulimit -u` and the cgroup's pids.max limit "
+      "them",
+      workers.there, workers.asked, system_reason(workers.error));
 }
 
 }  // namespace
@@ -52,18 +82,20 @@ LoadedModel::LoadedModel(const std::filesystem::path& dir, const LoadOptions& lo
   progress(0.0);
   for (const std::string& remark : files.remarks) log(LogLevel::warning, remark);
   check_wishes();
+  warn(files.shards.unmapped());
   check_memory();
   pages_ = std::make_unique<PagePool>(static_cast<std::size_t>(forward_options.num_pages));
   tokenizer = read_tokenizer(files);
   read_defaults();
   progress(kFilesRead);
+  read_files();
   load_forward();
   if (load.preload || load.lock_memory) touch_weights();
   progress(1.0);
   log(LogLevel::info,
       formatted("{}: weights {}, cache {}, activations {} bytes; kernel set {}, threads {}",
                 quote_path(dir.string()), weight_bytes, kv_cache_bytes(), activation_bytes(),
-                kernel_set(), pool_size(options.backend)));
+                kernel_set(), backend_->workers().there));
   if (turns_->executor()) turns_->executor()->set_caller(nullptr);
   loading_.reset();
 }
@@ -93,11 +125,25 @@ void LoadedModel::check_memory() {
   const Plan plan = make_plan(config, files.shards, plan_options(options));
   DSV32_CHECK(plan.fits || options.allow_paging, out_of_memory, "{}", plan.reason);
   if (!plan.fits) log(LogLevel::warning, "allow_paging: " + plan.reason);
+  if (!plan.available_bytes) warn("the system does not say how much memory is available");
   weight_bytes = plan.weight_bytes;
+}
+
+// Those that are not mapped. It takes longer than all else: most of the progress.
+void LoadedModel::read_files() {
+  const std::size_t all = files.shards.unread();
+  if (all == 0) return;
+  std::size_t done = 0;
+  files.shards.read_all([&](std::size_t bytes) {
+    done += bytes;
+    read_until_ = kReading * static_cast<double>(done) / static_cast<double>(all);
+    progress(kFilesRead);
+  });
 }
 
 void LoadedModel::load_forward() {
   backend_ = backend_kind(options.backend.device).open(options.backend);
+  warn(missing_threads(backend_->workers()));
   ModelWeights weights = read_weights(
       config, files.shards,
       {.mtp = options.mtp, .allow_unused = options.allow_unused_tensors, .verify = options.verify},
@@ -122,10 +168,16 @@ void LoadedModel::load_forward() {
 
 void LoadedModel::log(LogLevel level, const std::string& message) const noexcept {
   if (!options.log) return;
+  std::optional<CallersFloatState> callers;
+  if (loading_) callers.emplace(*loading_);
   try {
     options.log(level, message);
   } catch (...) {  // as types.h says
   }
+}
+
+void LoadedModel::warn(const std::string& message) const noexcept {
+  if (!message.empty()) log(LogLevel::warning, message);
 }
 
 void LoadedModel::step(const Batch& batch, StepResult& result, const std::stop_token& cancel) {
@@ -133,6 +185,7 @@ void LoadedModel::step(const Batch& batch, StepResult& result, const std::stop_t
   {
     const Turns::Turn turn = turns_->wait(cancel);
     if (broken_) throw *broken_;
+    const OwnState ours(turns_->executor());
     try {
       forward_->run(batch, result, cancel);
     } catch (const Error& error) {
@@ -172,22 +225,32 @@ std::optional<Tokenizer> LoadedModel::read_tokenizer(const CheckpointFiles& file
 }
 
 void LoadedModel::touch_weights() const {
-  constexpr std::size_t kStep = 4096;
-  std::size_t done = 0;
+  constexpr std::size_t kPage = 4096;
+  std::size_t all = 0, done = 0;
+  for (const File& file : files.shards.files) all += file.bytes().size();
   volatile std::byte sink{};  // keeps the reads
   for (const File& file : files.shards.files) {
-    const std::span<const std::byte> bytes = file.bytes();
-    for (std::size_t i = 0; i < bytes.size(); i += kStep) sink = bytes[i];
-    DSV32_CHECK(!options.lock_memory || mlock(bytes.data(), bytes.size()) == 0, out_of_memory,
-                "cannot lock {} bytes of weights in memory", bytes.size());
-    progress(kBound + (1.0 - kBound) * static_cast<double>(++done) /
-                          static_cast<double>(files.shards.files.size() + 1));
+    for (std::size_t first = 0; first < file.bytes().size(); first += kTouchStep) {
+      const auto bytes =
+          file.bytes().subspan(first, std::min(kTouchStep, file.bytes().size() - first));
+      for (std::size_t i = 0; i < bytes.size(); i += kPage) sink = bytes[i];
+      if (options.lock_memory) lock(bytes, all);
+      done += bytes.size();
+      progress(kBound + (1.0 - kBound) * static_cast<double>(done) / static_cast<double>(all + 1));
+    }
   }
   static_cast<void>(sink);
 }
 
-  std::optional<CallersFloatState> callers;
-  if (loading_) callers.emplace(*loading_);
+void LoadedModel::check_files() const {
+  for (const File& file : files.shards.files) {
+    DSV32_CHECK(!file.was_written(files.folder), mismatch,
+                "{} was written to after it was loaded: load the model again (FileAccess::read "
+                "would have kept it)",
+                quote_path(file.path().string()));
+  }
+}
+
 bool LoadedModel::is_own_process() const noexcept { return getpid() == owner_process; }
 
 void LoadedModel::check_process() const {
@@ -202,7 +265,6 @@ Model Model::load(const std::filesystem::path& dir, const LoadOptions& options) 
 
 namespace {
 
-  const OwnState ours(turns_->executor());
 // For whoever may throw: not moved from, and not in a forked child.
 template <class Impl>
 const LoadedModel& usable(const std::shared_ptr<Impl>& impl) {

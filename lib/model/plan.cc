@@ -2,29 +2,47 @@
 #include "lib/model/plan.h"
 
 #include <algorithm>
+#include <functional>
+#include <optional>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "lib/backend/backend_kind.h"
 #include "lib/base/check.h"
+#include "lib/base/float_state.h"
 #include "lib/base/held.h"
 #include "lib/model/check_options.h"
 #include "lib/weights/checkpoint_impl.h"
 
-#include "lib/base/float_state.h"
 namespace dsv32 {
 namespace {
 
-// Mapped, what is bound; read, whole files.
+bool holds(std::span<const std::byte> file, const std::byte* data) {
+  const std::less<> before;
+  return !before(data, file.data()) && before(data, file.data() + file.size());
+}
+
+// Mapped, what is bound; read, whole files, also those that could not be mapped.
 std::size_t weight_bytes(const ModelConfig& config, const Shards& shards, FileAccess access,
                          bool mtp) {
   std::size_t bytes = 0;
-  if (access == FileAccess::read) {
-    for (const File& file : shards.files) bytes += file.bytes().size();
-    return bytes;
+  std::vector<std::span<const std::byte>> read;
+  for (const File& file : shards.files) {
+    if (access == FileAccess::mmap && file.is_mapped()) continue;
+    read.push_back(file.bytes());
+    bytes += file.bytes().size();
   }
+  if (read.size() == shards.files.size()) return bytes;
+  const auto in_read = [&](const TensorInfo& tensor) {
+    return std::any_of(read.begin(), read.end(), [&](std::span<const std::byte> file) {
+      return holds(file, tensor.data.data());
+    });
+  };
   const std::string mtp_prefix = formatted("model.layers.{}.", config.num_hidden_layers);
   for (const TensorInfo& tensor : shards.tensors) {
-    if (mtp || !tensor.name.starts_with(mtp_prefix)) bytes += tensor.data.size();
+    if ((mtp || !tensor.name.starts_with(mtp_prefix)) && !in_read(tensor))
+      bytes += tensor.data.size();
   }
   return bytes;
 }
@@ -69,20 +87,20 @@ Plan make_plan(const ModelConfig& config, const Shards& shards, const PlanOption
   plan.available_bytes =
       options.memory_bytes > 0 ? options.memory_bytes : kind.available_memory(backend);
   const std::size_t need = plan.weight_bytes + plan.kv_cache_bytes + plan.activation_bytes;
-  plan.fits = need <= plan.available_bytes;
+  plan.fits = !plan.available_bytes || need <= *plan.available_bytes;
   if (!plan.fits) {
     plan.reason = formatted(
         "needs {} bytes (weights {}, cache {}, activations {}), {} are available: {} too few", need,
-        plan.weight_bytes, plan.kv_cache_bytes, plan.activation_bytes, plan.available_bytes,
-        need - plan.available_bytes);
+        plan.weight_bytes, plan.kv_cache_bytes, plan.activation_bytes, *plan.available_bytes,
+        need - *plan.available_bytes);
   }
   return plan;
 }
 
 Plan Checkpoint::plan(const PlanOptions& options) const {
   const Impl& impl = held(impl_);
+  const FloatState ours;
   return make_plan(impl.config, impl.shards, options);
 }
 
 }  // namespace dsv32
-  const FloatState ours;

@@ -7,6 +7,7 @@
 
 #include "lib/base/check.h"
 #include "lib/base/check_enum.h"
+#include "lib/base/float_state.h"
 #include "lib/base/held.h"
 #include "lib/model/generation_config.h"
 #include "lib/model/loaded_model.h"
@@ -30,6 +31,7 @@ void collect(std::vector<Problem>& problems, Read&& read) {
 
 std::vector<Problem> Checkpoint::problems(Verify verify) const {
   const Impl& impl = held(impl_);
+  const FloatState ours;
   check_enum("verify", verify, Verify::all);
   Binder binder(impl.config, impl.shards,
                 {.mtp = impl.config.num_nextn_predict_layers > 0, .verify = verify});

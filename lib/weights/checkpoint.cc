@@ -3,10 +3,12 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "lib/backend/backend_kind.h"
 #include "lib/base/check.h"
 #include "lib/base/check_enum.h"
 #include "lib/base/float_state.h"
@@ -46,6 +48,32 @@ void add_blocks(Hash& hash, std::span<const std::byte> data) {
   const std::size_t last = data.size() - kBlockBytes;
   for (std::size_t i = 0; i < kBlocks; ++i)
     hash.add(data.subspan(last * i / (kBlocks - 1), kBlockBytes));
+}
+
+void say(const LogSink& log, const std::string& message, FloatState& ours) {
+  if (!log || message.empty()) return;
+  const CallersFloatState callers(ours);
+  try {
+    log(LogLevel::warning, message);
+  } catch (...) {  // as types.h says
+  }
+}
+
+// Those that are not mapped.
+void read_files(Shards& shards, const OpenOptions& options, FloatState& ours) {
+  const std::size_t all = shards.unread();
+  if (all == 0) return;
+  const std::optional<std::size_t> there = backend_kind(Device::cpu).available_memory({});
+  DSV32_CHECK(!there || all <= *there, out_of_memory,
+              "reading the files takes {} bytes, {} are available", all, *there);
+  std::size_t done = 0;
+  shards.read_all([&](std::size_t bytes) {
+    done += bytes;
+    if (!options.on_progress) return;
+    const double fraction = static_cast<double>(done) / static_cast<double>(all);
+    const CallersFloatState callers(ours);
+    DSV32_CHECK(options.on_progress(fraction), cancelled, "reading was given up by on_progress");
+  });
 }
 
 }  // namespace
@@ -96,8 +124,18 @@ CheckpointFiles::CheckpointFiles(const std::filesystem::path& dir, FileAccess ac
 Checkpoint::Checkpoint(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
 
 Checkpoint Checkpoint::open(const std::filesystem::path& dir, int num_threads) {
-  const BackendOptions threads{.num_threads = num_threads};
-  return Checkpoint(std::make_shared<const Impl>(dir, FileAccess::mmap, threads));
+  return open(dir, OpenOptions{.num_threads = num_threads});
+}
+
+Checkpoint Checkpoint::open(const std::filesystem::path& dir, const OpenOptions& options) {
+  FloatState ours;
+  DSV32_CHECK(options.access <= FileAccess::read, invalid_argument, "access is {}, not in 0..1",
+              static_cast<int>(options.access));
+  const auto impl = std::make_shared<Impl>(dir, options.access,
+                                           BackendOptions{.num_threads = options.num_threads});
+  say(options.log, impl->shards.unmapped(), ours);
+  read_files(impl->shards, options, ours);
+  return Checkpoint(impl);
 }
 
 const ModelConfig& Checkpoint::config() const& { return held(impl_).config; }
@@ -111,6 +149,7 @@ std::vector<std::string> Checkpoint::remarks() const { return held(impl_).remark
 
 std::string Checkpoint::fingerprint(Verify verify) const {
   const Impl& impl = held(impl_);
+  const FloatState ours;
   check_enum("verify", verify, Verify::all);
   Hash hash;
   hash.add(logit_values(impl.config));
@@ -133,5 +172,3 @@ std::string Checkpoint::fingerprint(Verify verify) const {
 }
 
 }  // namespace dsv32
-  const FloatState ours;
-  const FloatState ours;

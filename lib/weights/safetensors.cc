@@ -180,13 +180,28 @@ int dtype_bits(std::string_view dtype) {
   return 0;
 }
 
+namespace {
+
+std::uint64_t header_length(std::span<const std::byte> file) {
+  std::uint64_t length = 0;
+  for (int i = 7; i >= 0; --i)
+    length = length << 8 | static_cast<std::uint64_t>(file[static_cast<std::size_t>(i)]);
+  return length;
+}
+
+}  // namespace
+
+std::size_t header_end(std::span<const std::byte> file) {
+  if (file.size() < 8) return file.size();
+  const std::uint64_t length = std::min<std::uint64_t>(header_length(file), kMaxHeaderBytes);
+  return std::min<std::size_t>(8 + length, file.size());
+}
+
 std::vector<TensorInfo> parse_safetensors(std::span<const std::byte> file, std::string_view what) {
   if (file.size() < 8) check_kind(file, what);
   DSV32_CHECK(file.size() >= 8, bad_format, "{}: {} bytes are no safetensors file", what,
               file.size());
-  std::uint64_t length = 0;
-  for (int i = 7; i >= 0; --i)
-    length = length << 8 | static_cast<std::uint64_t>(file[static_cast<std::size_t>(i)]);
+  const std::uint64_t length = header_length(file);
   if (length > file.size() - 8 || length == 0) check_kind(file, what);
   DSV32_CHECK(length <= kMaxHeaderBytes || length > file.size() - 8, limit,
               "{}: a header of {} bytes, more than {}", what, length, kMaxHeaderBytes);

@@ -15,6 +15,9 @@ inline constexpr std::size_t kMaxHeaderBytes = 100'000'000;
 inline constexpr std::size_t kMaxTensorName = 4096;
 inline constexpr std::size_t kMaxTensorRank = 8;
 
+// How many of a file's first bytes parse_safetensors() reads, as the first 8 say.
+std::size_t header_end(std::span<const std::byte> file);
+
 // The tensors of a file whose bytes are `file`, in the order of the header; `data` points into
 // `file`, `TensorInfo::file` is left empty. The rules are those of the safetensors README, with no
 // leniency: ranges tile the data exactly, no duplicate or unknown key, integers only. A tensor with

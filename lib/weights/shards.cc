@@ -22,6 +22,7 @@ constexpr const char* kIndex = "model.safetensors.index.json";
 constexpr std::string_view kEnding = ".safetensors";
 constexpr std::size_t kMaxIndexBytes = 64u << 20;
 constexpr int kMaxThreads = 8;  // headers are small
+constexpr std::size_t kReadStep = std::size_t{64} << 20;
 
 using WeightMap = std::vector<std::pair<std::string, std::string>>;  // tensor, file
 
@@ -220,6 +221,8 @@ Shards open_files(const Folder& folder, const std::vector<std::string>& names, F
   ThreadPool pool(header_threads(threads, std::max<std::size_t>(names.size(), 1)));
   pool.parallel_for(static_cast<int>(names.size()), [&](int item, int) {
     const auto i = static_cast<std::size_t>(item);
+    shards.files[i].read_until(8);
+    shards.files[i].read_until(header_end(shards.files[i].bytes()));
     lists[i] = parse_safetensors(shards.files[i].bytes(), quote(names[i]));
     for (TensorInfo& tensor : lists[i]) tensor.file = shards.files[i].path();
     std::sort(lists[i].begin(), lists[i].end(), by_name);
@@ -238,6 +241,30 @@ const TensorInfo* Shards::find(std::string_view name) const {
   return it != tensors.end() && it->name == name ? &*it : nullptr;
 }
 
+std::size_t Shards::unread() const {
+  std::size_t bytes = 0;
+  for (const File& file : files) bytes += file.unread();
+  return bytes;
+}
+
+void Shards::read_all(FunctionRef<void(std::size_t bytes)> progress) {
+  for (File& file : files) {
+    while (const std::size_t left = file.unread()) {
+      file.read_until(file.bytes().size() - left + std::min(left, kReadStep));
+      progress(left - file.unread());
+    }
+  }
+}
+
+std::string Shards::unmapped() const {
+  const auto refused = [](const File& file) { return file.map_error() != 0; };
+  const auto first = std::find_if(files.begin(), files.end(), refused);
+  if (first == files.end()) return {};
+  return formatted("{} of {} files cannot be mapped and are read into memory; {}: {}",
+                   std::count_if(first, files.end(), refused), files.size(),
+                   quote_path(first->path().string()), system_reason(first->map_error()));
+}
+
 Shards open_shards(const Folder& folder, FileAccess access, const BackendOptions& threads) {
   std::optional<WeightMap> index;
   if (folder.has(kIndex)) index = read_index(folder);
@@ -251,9 +278,12 @@ Shards open_shards(const Folder& folder, FileAccess access, const BackendOptions
 
 Shards open_shards(const std::filesystem::path& path, FileAccess access) {
   std::error_code error;
-  if (std::filesystem::is_directory(path, error)) return open_shards(Folder(path), access, {});
   const std::filesystem::path parent = path.has_parent_path() ? path.parent_path() : ".";
-  return open_files(Folder(parent), {path.filename().string()}, access, {});
+  Shards shards = std::filesystem::is_directory(path, error)
+                      ? open_shards(Folder(path), access, {})
+                      : open_files(Folder(parent), {path.filename().string()}, access, {});
+  shards.read_all([](std::size_t) {});
+  return shards;
 }
 
 }  // namespace dsv32

@@ -6,8 +6,10 @@
 #include <cstring>
 #include <filesystem>
 #include <new>
+#include <set>
 #include <sys/mman.h>
 #include <sys/types.h>
+#include <system_error>
 
 namespace dsv32::test {
 
@@ -20,6 +22,15 @@ thread_local bool t_happened = false, t_goes_on = false;
 thread_local long t_calls = 0;
 thread_local std::size_t t_bytes = 0;
 std::atomic<bool> g_poison{false};
+
+}  // namespace
+
+bool poisons(std::size_t size) {
+  constexpr std::size_t kMost = std::size_t{64} << 20;  // what is larger is hardly touched
+  return g_poison.load(std::memory_order_relaxed) && size <= kMost;
+}
+
+namespace {
 
 bool fails() {
   if (t_left == Seams::kNever) return false;
@@ -98,12 +109,23 @@ void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
 void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { std::free(memory); }
 
+namespace {
+std::set<void*> mapped_files;  // by the thread that tests
+}
+
 // The linker's names; the standard keeps such identifiers to itself, hence the labels.
 extern "C" {
 void* real_mmap(void*, std::size_t, int, int, int, off_t) asm("__real_mmap");
 int real_munmap(void*, std::size_t) asm("__real_munmap");
 ssize_t real_pread(int, void*, std::size_t, off_t) asm("__real_pread");
 int real_openat(int, const char*, int, ...) asm("__real_openat");
+int real_mlock(const void*, std::size_t) asm("__real_mlock");
+int seam_mlock(const void*, std::size_t) asm("__wrap_mlock");
+// std::thread's, by reference to what holds its state.
+void real_start(void*, void*, void (*)()) asm(
+    "__real__ZNSt6thread15_M_start_threadESt10unique_ptrINS_6_StateESt14default_deleteIS1_EEPFvvE");
+void seam_start(void*, void*, void (*)()) asm(
+    "__wrap__ZNSt6thread15_M_start_threadESt10unique_ptrINS_6_StateESt14default_deleteIS1_EEPFvvE");
 void* seam_mmap(void*, std::size_t, int, int, int, off_t) asm("__wrap_mmap");
 int seam_munmap(void*, std::size_t) asm("__wrap_munmap");
 ssize_t seam_pread(int, void*, std::size_t, off_t) asm("__wrap_pread");
@@ -111,23 +133,28 @@ int seam_openat(int, const char*, int, ...) asm("__wrap_openat");
 }
 
 void* seam_mmap(void* at, std::size_t size, int protection, int flags, int fd, off_t offset) {
-  if (fd < 0 && !seams.fail_memory)
-    return real_mmap(at, size, protection, flags, fd, offset);  // memory, no file
-  if (fd < 0 || seams.maps++ == seams.fail_map) {
+  if (fd < 0 && !seams.fail_memory) {  // memory, no file
+    void* memory = real_mmap(at, size, protection, flags, fd, offset);
+    if (memory != MAP_FAILED && dsv32::test::poisons(size)) std::memset(memory, 0xFF, size);
+    return memory;
+  }
+  if (fd < 0 || seams.maps++ == seams.fail_map || seams.map_nothing) {
     errno = seams.error;
     return MAP_FAILED;
   }
-  return real_mmap(at, size, protection, flags, fd, offset);
+  void* memory = real_mmap(at, size, protection, flags, fd, offset);
+  if (memory != MAP_FAILED) mapped_files.insert(memory);
+  return memory;
 }
 
 int seam_munmap(void* at, std::size_t size) {
-  constexpr std::size_t kLargeMemory = std::size_t{8} << 20;  // no file of a test is as large
-  if (size < kLargeMemory) ++seams.unmaps;
+  if (mapped_files.erase(at) > 0) ++seams.unmaps;
   return real_munmap(at, size);
 }
 
 ssize_t seam_pread(int fd, void* out, std::size_t size, off_t offset) {
   const int number = seams.reads++;
+  seams.read_bytes += size;
   if (number == seams.fail_read) {
     errno = seams.error;
     return -1;
@@ -138,6 +165,18 @@ ssize_t seam_pread(int fd, void* out, std::size_t size, off_t offset) {
     return -1;
   }
   return real_pread(fd, out, size < 1000 ? size : 1000, offset);
+}
+
+int seam_mlock(const void* memory, std::size_t size) {
+  if (!seams.lock_nothing) return real_mlock(memory, size);
+  errno = seams.error;
+  return -1;
+}
+
+void seam_start(void* thread, void* state, void (*depend)()) {
+  if (seams.threads == 0) throw std::system_error(EAGAIN, std::generic_category());
+  --seams.threads;
+  real_start(thread, state, depend);
 }
 
 int seam_openat(int folder, const char* name, int flags, ...) {

@@ -37,6 +37,7 @@ class DeferringBackend final : public Backend {
 
   const BackendInfo& info() const override { return inner_->info(); }
   std::string_view kernel_set() const override { return inner_->kernel_set(); }
+  Workers workers() const override { return inner_->workers(); }
   StepShapes shapes() const override { return wanted_shapes(); }
   void reserve(const BackendLimits& limits) override;
   std::size_t scratch_bytes() const override { return inner_->scratch_bytes(); }

@@ -29,7 +29,9 @@ class Tree {
     std::ofstream(root_ / path) << text;
   }
   double cpus() const { return cgroup_cpus(files()); }
-  std::size_t memory() const { return cgroup_memory(files()); }
+  std::size_t memory() const {
+    return cgroup_memory(files()).value_or(std::numeric_limits<std::size_t>::max());
+  }
 
  private:
   CgroupFiles files() const { return {.self = root_ / "self", .mount = root_ / "sys"}; }

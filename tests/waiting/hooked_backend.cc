@@ -41,6 +41,7 @@ class HookedBackend final : public Backend {
 
   const BackendInfo& info() const override { return b_->info(); }
   std::string_view kernel_set() const override { return b_->kernel_set(); }
+  Workers workers() const override { return b_->workers(); }
   StepShapes shapes() const override { return b_->shapes(); }
   void reserve(const BackendLimits& limits) override { b_->reserve(limits); }
   std::size_t scratch_bytes() const override { return b_->scratch_bytes(); }
