@@ -3,9 +3,8 @@
 
 #include <cerrno>
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
-#include <sys/signalfd.h>
+#include <string>
 #include <system_error>
 #include <unistd.h>
 
@@ -14,7 +13,17 @@ namespace {
 
 void make_pipe(int (&ends)[2]) {
   if (::pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0)
-    throw std::system_error(errno, std::generic_category(), "pipe");
+    throw std::system_error(errno, std::generic_category(),
+                            "no pipe for Ctrl-C (`ulimit -n` limits open files)");
+}
+
+const termios* g_terminal = nullptr;  // what end_program() restores; set before it can run
+
+// Two presses, or one without a thread: the model may be in the middle of a long step.
+[[noreturn]] void end_program() {
+  if (g_terminal != nullptr) ::tcsetattr(STDIN_FILENO, TCSANOW, g_terminal);
+  [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, "\n", 1);
+  ::_exit(130);
 }
 
 sigset_t only_sigint() {
@@ -28,19 +37,37 @@ sigset_t only_sigint() {
 
 Interrupt::Interrupt() {
   has_terminal_ = ::tcgetattr(STDIN_FILENO, &terminal_) == 0;
+  if (has_terminal_) g_terminal = &terminal_;
   make_pipe(wake_);
-  make_pipe(quit_);
   const sigset_t set = only_sigint();
   ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
-  signal_fd_ = ::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-  if (signal_fd_ < 0) throw std::system_error(errno, std::generic_category(), "signalfd");
-  thread_ = std::thread([this] { wait(); });
+  try {
+    thread_ = std::thread([this] { wait(); });
+  } catch (const std::system_error& error) {
+    problem_ = std::string("no thread to wait for Ctrl-C: ") + error.code().message() +
+               " (`ulimit -u` and the cgroup's pids.max limit them); it ends the program at once";
+    end_at_first_press();
+  }
 }
 
 Interrupt::~Interrupt() {
-  ::close(quit_[1]);
-  thread_.join();
-  for (const int fd : {quit_[0], wake_[0], wake_[1], signal_fd_}) ::close(fd);
+  if (thread_.joinable()) {
+    quit_.store(true);
+    ::pthread_kill(thread_.native_handle(), SIGINT);  // ends its wait
+    thread_.join();
+  } else {
+    ::signal(SIGINT, SIG_DFL);
+  }
+  g_terminal = nullptr;
+  for (const int fd : wake_) ::close(fd);
+  const sigset_t set = only_sigint();
+  ::pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
+}
+
+void Interrupt::end_at_first_press() {
+  struct sigaction action {};
+  action.sa_handler = [](int) { end_program(); };
+  ::sigaction(SIGINT, &action, nullptr);
   const sigset_t set = only_sigint();
   ::pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
 }
@@ -60,11 +87,7 @@ void Interrupt::press() {
   std::stop_source source;
   {
     const std::lock_guard lock(mutex_);
-    if (++presses_ > 1) {
-      if (has_terminal_) ::tcsetattr(STDIN_FILENO, TCSANOW, &terminal_);
-      [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, "\n", 1);
-      ::_exit(130);  // the model may be in the middle of a long step
-    }
+    if (++presses_ > 1) end_program();
     source = source_;
   }
   source.request_stop();
@@ -78,13 +101,12 @@ void Interrupt::clear_wake() const {
 }
 
 void Interrupt::wait() {
+  const sigset_t set = only_sigint();
   for (;;) {
-    pollfd fds[2] = {{.fd = signal_fd_, .events = POLLIN, .revents = 0},
-                     {.fd = quit_[0], .events = POLLIN, .revents = 0}};
-    if (::poll(fds, 2, -1) < 0) continue;
-    if (fds[1].revents != 0) return;
-    signalfd_siginfo info;
-    if (::read(signal_fd_, &info, sizeof info) == static_cast<ssize_t>(sizeof info)) press();
+    int signal = 0;
+    if (::sigwait(&set, &signal) != 0) continue;
+    if (quit_.load()) return;
+    press();
   }
 }
 

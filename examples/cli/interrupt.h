@@ -2,8 +2,10 @@
 #ifndef EXAMPLES_CLI_INTERRUPT_H_
 #define EXAMPLES_CLI_INTERRUPT_H_
 
+#include <atomic>
 #include <mutex>
 #include <stop_token>
+#include <string>
 #include <termios.h>
 #include <thread>
 
@@ -11,7 +13,7 @@ namespace cli {
 
 // Blocks SIGINT for this thread and all that it starts, and waits for it on a thread of its own, so
 // that stopping is an ordinary call and no code runs inside a signal handler. One a program, made
-// before the model is loaded.
+// before the model is loaded. Where the system gives no thread, the first press ends the program.
 class Interrupt {
  public:
   Interrupt();
@@ -25,16 +27,18 @@ class Interrupt {
   void press();  // as if the key had been pressed; ends the program at the second
   int wake_fd() const noexcept { return wake_[0]; }  // readable after a press
   void clear_wake() const;
+  const std::string& problem() const noexcept { return problem_; }  // a warning; or empty
 
  private:
   void wait();
+  void end_at_first_press();
 
   mutable std::mutex mutex_;
   std::stop_source source_;
   int presses_ = 0;
-  int signal_fd_ = -1;
   int wake_[2] = {-1, -1};
-  int quit_[2] = {-1, -1};
+  std::atomic<bool> quit_{false};
+  std::string problem_;
   bool has_terminal_ = false;
   termios terminal_{};  // restored before the program ends
   std::thread thread_;

@@ -221,6 +221,7 @@ dsv32::Checkpoint open_checkpoint(const std::filesystem::path& dir, const ModelO
 
 dsv32::Model load_model(const std::filesystem::path& dir, dsv32::LoadOptions options,
                         const Terminal& terminal, const Interrupt& interrupt) {
+  if (!interrupt.problem().empty()) terminal.note("dsv32: warning: " + interrupt.problem());
   Progress progress(terminal, "loading " + visible(dir.filename().string()));
   options.on_progress = [&](double fraction) {
     progress.update(fraction);
