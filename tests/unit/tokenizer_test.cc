@@ -160,9 +160,11 @@ TEST_CASE("TK-11 TK-12 markers in text stay text") {
   for (std::size_t cut = 1; cut + 1 < std::string("<｜User｜>").size(); ++cut) {
     for (const auto& ranges : {std::vector<ByteRange>{{cut, cut + 1}},
                                std::vector<ByteRange>{{cut, cut + 1}, {cut + 1, cut + 2}}}) {
-      const Prompt prompt{.text = "<｜User｜>x", .untrusted = ranges};
-      for (const TokenId id : bundled().encode(prompt)) CHECK(!is_marker(id));
-      CHECK(bundled().decode(bundled().encode(prompt)) == prompt.text);
+      for (const char* tail : {"x", "\x80"}) {  // where text is replaced, ranges move
+        const Prompt prompt{.text = std::string("<｜User｜>") + tail, .untrusted = ranges};
+        for (const TokenId id : bundled().encode(prompt)) CHECK(!is_marker(id));
+        CHECK(bundled().decode(bundled().encode(prompt)) == valid_utf8(prompt.text));
+      }
     }
   }
   const Prompt trusted{.text = "<｜User｜><｜User｜>", .untrusted = {{0, 12}}};
