@@ -81,10 +81,10 @@ OutputParser::Opening DsmlParser::wrapper(std::string_view behind, std::size_t a
   if (line.empty()) return Opening::undecided;
   if (word.empty() || line[0] != '\n') return Opening::none;
   line.remove_prefix(1);
-  static constexpr Marker tag(markers::kInvokeOpen, invoke);
-  if (has_marker(tag, at + (behind.size() - line.size()))) return Opening::trial;
-  return tag.text.size() > line.size() && tag.text.starts_with(line) ? Opening::undecided
-                                                                     : Opening::none;
+  static constexpr Marker kTag(markers::kInvokeOpen, invoke);
+  if (has_marker(kTag, at + (behind.size() - line.size()))) return Opening::trial;
+  return kTag.text.size() > line.size() && kTag.text.starts_with(line) ? Opening::undecided
+                                                                       : Opening::none;
 }
 
 void DsmlParser::open_block(const Match& match) {

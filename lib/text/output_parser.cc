@@ -226,8 +226,8 @@ bool OutputParser::special(const Match& match, bool reasoning) {
 // Strict: the end token or the end.
 bool OutputParser::after_block_step() {
   if (rest_size() == 0) return false;
-  static constexpr Marker end_token(markers::kEos, eos);
-  if (has_marker(end_token, 0)) {
+  static constexpr Marker kEndToken(markers::kEos, eos);
+  if (has_marker(kEndToken, 0)) {
     consume(markers::kEos.size());
     cover_markup();
     state_ = State::after_end;
