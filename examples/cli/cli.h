@@ -93,7 +93,7 @@ void add_quantize(CLI::App& root, Context& context);
 // -m and the positionals. `rest` describes what follows the model: "" = nothing may.
 void add_model_name(CLI::App& app, ModelOptions& options, const char* rest = "");
 void add_access(CLI::App& app, ModelOptions& options);        // --access
-void add_numerics(CLI::App& app, ModelOptions& options);      // it, --threads --kernels --numerics ..
+void add_numerics(CLI::App& app, ModelOptions& options);      // it, --threads --kernels ..
 void add_load_options(CLI::App& app, ModelOptions& options);  // the above and sizes, access, ..
 void add_sampling(CLI::App& app, SamplingOptions& options);
 
