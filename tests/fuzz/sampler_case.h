@@ -73,6 +73,13 @@ class Bytes {
     return last_ = std::bit_cast<float>(word());
   }
 
+  // One between, or, less often, any real().
+  float near(float low, float high) {
+    const std::uint8_t place = byte();
+    return place < 56 ? real()
+                      : last_ = low + (high - low) * static_cast<float>(place - 56) / 199.0f;
+  }
+
  private:
   std::span<const std::uint8_t> bytes_;
   float last_ = 0.0f;
@@ -81,13 +88,13 @@ class Bytes {
 inline SamplingParams sampler_params(Bytes& in) {
   SamplingParams p;
   const std::uint8_t which = in.byte();  // what is not chosen stays as it is by default
-  if (which & 1) p.temperature = in.real();
-  p.top_p = which & 2 ? in.real() : 1.0f;
+  if (which & 1) p.temperature = in.near(0.0f, 3.0f);
+  p.top_p = which & 2 ? in.near(0.0f, 1.0f) : 1.0f;
   if (which & 4) p.top_k = in.byte() - 1;
-  if (which & 8) p.min_p = in.real();
-  if (which & 16) p.repetition_penalty = in.real();
-  if (which & 32) p.presence_penalty = in.real();
-  if (which & 64) p.frequency_penalty = in.real();
+  if (which & 8) p.min_p = in.near(0.0f, 0.5f);
+  if (which & 16) p.repetition_penalty = in.near(0.5f, 2.0f);
+  if (which & 32) p.presence_penalty = in.near(-3.0f, 3.0f);
+  if (which & 64) p.frequency_penalty = in.near(-3.0f, 3.0f);
   if (which & 128) {
     for (int n = in.byte() % 5; n > 0; --n)
       p.logit_bias.push_back({static_cast<TokenId>(in.byte()) - 1, in.real()});

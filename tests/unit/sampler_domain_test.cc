@@ -83,10 +83,11 @@ TEST_CASE("reports_F1 samples of any bytes are those that a plain sampler could 
   std::vector<std::uint8_t> bytes;
   for (int i = 0; i < 4000; ++i) {
     bytes.resize(20 + random.below(300));
+    const bool ends = random.below(3) == 0;  // mostly the ends of domains, and ties
     for (std::uint8_t& byte : bytes)
-      byte = static_cast<std::uint8_t>(random.below(4) == 0 ? random.below(256) : random.below(72));
-    const std::string fault = fuzz::sampler_fault(bytes);
-    if (!fault.empty()) FAIL(i << ": " << fault);
+      byte = static_cast<std::uint8_t>(random.below(ends && random.below(4) > 0 ? 72 : 256));
+    INFO(i);
+    CHECK(fuzz::sampler_fault(bytes) == "");
   }
 }
 
