@@ -15,16 +15,16 @@ DSV32_ALL_FIELDS(SamplingParams, temperature, top_p, top_k, min_p, repetition_pe
                  presence_penalty, frequency_penalty, logit_bias, top_logprobs, seed);
 DSV32_ALL_FIELDS(LogitBias, token, bias);
 DSV32_ALL_FIELDS(GenerateOptions, sampling, max_tokens, stop_token_ids, stop_strings,
-                 thinking_budget, allowed, cancel);
+                 thinking_budget, stops_in_reasoning, allowed, allowed_in_reasoning, cancel);
 DSV32_ALL_FIELDS(TraceOptions, logits, selection, experts, mtp_logits);
 DSV32_ALL_FIELDS(SessionTokens, session, tokens);
-DSV32_ALL_FIELDS(RenderOptions, drop_thinking, add_bos, add_generation_prompt, context);
+DSV32_ALL_FIELDS(RenderOptions, drop_thinking, add_bos, add_generation_prompt, context, log);
 DSV32_ALL_FIELDS(ToolCall, id, name, arguments_json);
 DSV32_ALL_FIELDS(Message, role, content, reasoning, tool_calls, tool_call_id, prefix, tools_json,
                  response_format_json);
 DSV32_ALL_FIELDS(ToolCallParserOptions, strict, max_call_bytes, max_calls, max_parameters,
-                 tool_names);
-DSV32_ALL_FIELDS(ChatOptions, generate, parser, render);
+                 tool_names, calls);
+DSV32_ALL_FIELDS(ChatOptions, generate, parser, render, markers_by_text);
 
 // ---- sampling
 
@@ -117,6 +117,18 @@ Generation generated(const GenerateOptions& options) {
   return Session(bundled()).generate(question(), options);
 }
 
+ChatTurn answered(const ChatOptions& options) {
+  Session session(bundled());
+  const Message messages[] = {{.content = "What is 47 + 38?"}};
+  return chat(session, messages, ThinkingMode::thinking, options);
+}
+
+ChatOptions short_answer() {
+  ChatOptions options;
+  options.generate = greedy();
+  return options;
+}
+
 const Check kGenerateChecks[] = {
     {"sampling",
      [] {
@@ -157,6 +169,23 @@ const Check kGenerateChecks[] = {
        options.thinking_budget = 1;  // the mask may begin behind it
        const std::vector<TokenId> tokens = generated(options).tokens;
        CHECK(tokens.back() == 40);
+     }},
+    {"stops_in_reasoning",  // of a chat
+     [] {
+       ChatOptions options = short_answer();
+       options.generate.stop_strings = {answered(options).message.reasoning.substr(5, 3)};
+       CHECK(answered(options).stop_string.empty());
+       options.generate.stops_in_reasoning = true;
+       CHECK(answered(options).stop_string == options.generate.stop_strings[0]);
+     }},
+    {"allowed_in_reasoning",
+     [] {
+       GenerateOptions options = greedy();
+       std::vector<std::uint32_t> mask((2048 + 31) / 32);
+       mask[1] = 1u << 8;  // token 40
+       options.allowed = [&](std::span<const TokenId>) { return std::span(mask); };
+       options.allowed_in_reasoning = true;
+       CHECK(generated(options).tokens.front() == 40);
      }},
     {"cancel",
      [] {
@@ -258,6 +287,13 @@ const Check kRenderChecks[] = {
              rendered(one, {}, ChatFormat::v31));
      }},
     {"context", [] { CHECK(rendered(called(), {.context = 1}) != rendered(called())); }},
+    {"log",
+     [] {
+       int lines = 0;
+       const ToolCall half{.id = "1", .name = "add", .arguments_json = R"({"x": "\ud800"})"};
+       rendered(called(half), {.log = [&](LogLevel, std::string_view) { ++lines; }});
+       CHECK(lines == 1);
+     }},
 };
 
 TEST_CASE("reports_C11 every field of RenderOptions") { check_all(kRenderOptions, kRenderChecks); }
@@ -349,6 +385,7 @@ const Check kParserChecks[] = {
        options.tool_names = {"another"};
        CHECK(parsed(options).faults != parsed({}).faults);
      }},
+    {"calls", [] { CHECK(parsed({.calls = false}).calls == 0); }},
 };
 
 TEST_CASE("reports_C11 every field of ToolCallParserOptions") {
@@ -357,18 +394,6 @@ TEST_CASE("reports_C11 every field of ToolCallParserOptions") {
 }
 
 // ---- chat
-
-ChatTurn answered(const ChatOptions& options) {
-  Session session(bundled());
-  const Message messages[] = {{.content = "What is 47 + 38?"}};
-  return chat(session, messages, ThinkingMode::thinking, options);
-}
-
-ChatOptions short_answer() {
-  ChatOptions options;
-  options.generate = greedy();
-  return options;
-}
 
 const Check kChatChecks[] = {
     {"generate",
@@ -391,6 +416,23 @@ const Check kChatChecks[] = {
        options.render.add_bos = false;
        CHECK(answered(options).usage.prompt_tokens + 1 ==
              answered(short_answer()).usage.prompt_tokens);
+     }},
+    {"markers_by_text",  // which text is one, tests of chat show on scripted tokens
+     [] {
+       const std::string quoted = "</think>";
+       for (const bool by_text : {false, true}) {
+         ChatOptions options = short_answer();
+         options.markers_by_text = by_text;
+         const Message messages[] = {{.content = "What is 47 + 38?"}};
+         ChatStream stream(bundled(), messages, ThinkingMode::thinking, options);
+         Generation end{.finish_reason = FinishReason::stop};
+         for (const TokenId id : bundled().tokenizer().encode("a" + quoted + "b")) {
+           end.samples.push_back({.token = id});
+           end.tokens.push_back(id);
+         }
+         stream.finish(end);
+         CHECK(stream.turn().message.content == (by_text ? "b" : ""));
+       }
      }},
 };
 
