@@ -1,6 +1,9 @@
 // Callbacks, and threads of an Executor, keep the floating-point state that they come with.
 #if defined(__x86_64__)
 
+#include <atomic>
+#include <chrono>
+#include <cstdint>
 #include <functional>
 #include <iterator>
 #include <memory>
@@ -10,6 +13,7 @@
 #include <thread>
 #include <vector>
 
+#include "lib/base/thread_pool.h"
 #include "tests/model/reports_W4.h"
 #include "tests/support/catch.h"
 
@@ -113,6 +117,30 @@ TEST_CASE("reports_W4 what a callback makes of its state stays, and no result se
   });
   CHECK(after == upward);
   CHECK((got == want));
+}
+
+TEST_CASE("reports_W4 workers of a pool have our state, whoever made it") {
+  constexpr std::uint32_t kFlags = 0x3F;
+  for (const Alien& alien : kAliens) {
+    INFO(alien.name);
+    std::atomic<int> seen{0}, wrong{0};
+    in_state(alien.state, [&] {
+      ThreadPool pool({.num_threads = 3});
+      for (int i = 0; i < 50 && seen == 0; ++i) {
+        pool.parallel_for(30, [&](int, int worker) {
+          if (worker > 0) {
+            const State state = State::now();
+            ++seen;
+            if ((state.vector & ~kFlags) != State{}.vector || state.x87 != State{}.x87) ++wrong;
+          }
+          std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        });
+      }
+      return std::string();
+    });
+    CHECK(seen > 0);
+    CHECK(wrong == 0);
+  }
 }
 
 }  // namespace
