@@ -247,6 +247,7 @@ ModelConfig ModelConfig::from_json(std::string_view json, std::vector<std::strin
 }
 
 void ModelConfig::validate() const {
+  const FloatState ours;
   const std::string faults = range_faults(*this);
   DSV32_CHECK(faults.empty(), invalid_argument, "{}", faults);
 }

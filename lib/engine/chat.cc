@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "lib/base/check.h"
+#include "lib/base/float_state.h"
 #include "lib/base/held.h"
 #include "lib/base/json.h"
 #include "lib/engine/turn_reader.h"
@@ -170,7 +171,10 @@ class ChatStream::Impl {
 
 ChatStream::ChatStream(const Model& model, std::span<const Message> messages, ThinkingMode mode,
                        const ChatOptions& options)
-    : impl_(std::make_unique<Impl>(model, messages, mode, options)) {}
+    : impl_([&] {
+        const FloatState ours;
+        return std::make_unique<Impl>(model, messages, mode, options);
+      }()) {}
 ChatStream::ChatStream(ChatStream&&) noexcept = default;
 ChatStream& ChatStream::operator=(ChatStream&&) noexcept = default;
 ChatStream::~ChatStream() = default;

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "lib/base/check.h"
+#include "lib/base/float_state.h"
 #include "lib/sampling/sampler_access.h"
 #include "lib/sampling/sampling_params.h"
 #include "lib/text/markers.h"
@@ -25,6 +26,7 @@ void check_stop_tokens(std::span<const TokenId> ids, int vocab_size) {
 }  // namespace
 
 void GenerateOptions::validate(int vocab_size) const {
+  const FloatState ours;
   DSV32_CHECK(vocab_size >= 0, invalid_argument, "a vocabulary of {} tokens", vocab_size);
   if (sampling) {
     check_params(*sampling);

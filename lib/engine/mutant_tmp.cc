@@ -1,8 +1,8 @@
-#include "lib/engine/turn_reader.h"
-
 #include <algorithm>
 #include <iterator>
 #include <utility>
+
+#include "lib/engine/turn_reader.h"
 
 namespace dsv32 {
 

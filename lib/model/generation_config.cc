@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "lib/base/check.h"
+#include "lib/base/float_state.h"
 #include "lib/base/held.h"
 #include "lib/base/json.h"
 #include "lib/sampling/sampling_params.h"
@@ -140,6 +141,7 @@ std::string not_applied(const GenerationConfig& config) {
 
 GenerationConfig Checkpoint::generation_config() const {
   const Impl& impl = held(impl_);
+  const FloatState ours;
   return read_generation_config(impl.folder, impl.config.vocab_size);
 }
 

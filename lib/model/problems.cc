@@ -38,7 +38,8 @@ std::vector<Problem> Checkpoint::problems(Verify verify) const {
   binder.walk();
   std::vector<Problem> problems = binder.problems();
   collect(problems, [&] { static_cast<void>(LoadedModel::read_tokenizer(impl)); });
-  collect(problems, [&] { static_cast<void>(read_generation_config(impl.folder, impl.config.vocab_size)); });
+  collect(problems,
+          [&] { static_cast<void>(read_generation_config(impl.folder, impl.config.vocab_size)); });
   return problems;
 }
 

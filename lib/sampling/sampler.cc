@@ -340,14 +340,21 @@ Sampler& Sampler::operator=(Sampler other) noexcept {
 }
 Sampler::~Sampler() = default;
 
-void Sampler::observe(std::span<const TokenId> prompt) { held(impl_).observe(prompt); }
-void Sampler::accept(TokenId token) { held(impl_).accept(token); }
+void Sampler::observe(std::span<const TokenId> prompt) {
+  const FloatState ours;
+  held(impl_).observe(prompt);
+}
+void Sampler::accept(TokenId token) {
+  const FloatState ours;
+  held(impl_).accept(token);
+}
 std::uint64_t Sampler::seed() const noexcept { return impl_ != nullptr ? impl_->seed() : 0; }
 
 void SamplerAccess::use_kernels(Sampler& sampler, std::string_view kernel_set) {
   sampler.impl_->use_kernels(row_kernels(kernel_set));
 }
 void SamplerAccess::check(const Sampler& sampler, std::size_t vocab_size) {
+  const FloatState ours;
   held(sampler.impl_).check(vocab_size);
 }
 void SamplerAccess::check_mask(const Sampler& sampler, std::span<const std::uint32_t> allowed,
@@ -355,6 +362,7 @@ void SamplerAccess::check_mask(const Sampler& sampler, std::span<const std::uint
   held(sampler.impl_).check_allowed(allowed, vocab_size);
 }
 Sample SamplerAccess::force(Sampler& sampler, std::span<const float> logits, TokenId token) {
+  const FloatState ours;
   return held(sampler.impl_).force(logits, token);
 }
 std::string_view SamplerAccess::kernels(const Sampler& sampler) noexcept {

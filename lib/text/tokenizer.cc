@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "lib/base/check.h"
+#include "lib/base/float_state.h"
 #include "lib/base/file.h"
 #include "lib/base/held.h"
 #include "lib/text/added_tokens.h"
@@ -120,12 +121,14 @@ class Tokenizer::Impl {
 Tokenizer::Tokenizer(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
 
 Tokenizer Tokenizer::load(const std::filesystem::path& tokenizer_json) {
+  const FloatState ours;  // paths compute with floats when they grow
   const std::filesystem::path parent = tokenizer_json.parent_path();
   const Folder folder(parent.empty() ? std::filesystem::path(".") : parent);
   return parse(read_text(folder, tokenizer_json.filename().string(), kMaxTokenizerBytes));
 }
 
 Tokenizer Tokenizer::parse(std::string_view json) {
+  const FloatState ours;  // hash tables compute with floats when they grow
   return Tokenizer(std::make_shared<const Impl>(parse_vocabulary(json)));
 }
 

@@ -109,7 +109,8 @@ std::vector<Problem> Binder::problems() const {
   std::vector<Problem> all = found();
   if (all.empty()) return all;
   // Of another format none of the tensors is what it should be; one name says more than ten.
-  if (std::optional<Problem> foreign = foreign_format(shards_.tensors)) return {*foreign};
+  if (std::optional<Problem> foreign = foreign_format(shards_.tensors, config_.bits != 0))
+    return {*foreign};
   return all;
 }
 

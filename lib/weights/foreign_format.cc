@@ -15,6 +15,8 @@ struct Sign {
   std::string_view format;
 };
 
+constexpr std::string_view kOwnScale = ".weight_scale";
+
 // The first that any tensor bears wins, so what tells more stands first.
 constexpr std::array kSigns = {
     Sign{".weight_scale_2", "", "NVFP4 (ModelOpt)"},
@@ -27,14 +29,14 @@ constexpr std::array kSigns = {
     Sign{".gate_up_proj", "F8_E4M3", "fused experts in FP8"},
     Sign{".lora_A.weight", "", "LoRA, an adapter without its model"},
     Sign{".input_scale", "", "FP8 with static activations (ModelOpt)"},
-    Sign{".weight_scale", "",
-         "compressed-tensors or ModelOpt, whose scales are named weight_scale"},
+    Sign{kOwnScale, "", "compressed-tensors or ModelOpt, whose scales are named weight_scale"},
 };
 
 }  // namespace
 
-std::optional<Problem> foreign_format(std::span<const TensorInfo> tensors) {
+std::optional<Problem> foreign_format(std::span<const TensorInfo> tensors, bool own_scales) {
   for (const Sign& sign : kSigns) {
+    if (own_scales && sign.name_ends == kOwnScale) continue;
     for (const TensorInfo& tensor : tensors) {
       if (!tensor.name.ends_with(sign.name_ends)) continue;
       if (!sign.dtype.empty() && tensor.dtype != sign.dtype) continue;

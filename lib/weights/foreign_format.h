@@ -11,7 +11,8 @@ namespace dsv32 {
 
 // Names the format that the tensors are in, by the names and types that such files have and ours
 // have not. For tensors with which something is wrong: what it looks for would cost a load time.
-std::optional<Problem> foreign_format(std::span<const TensorInfo> tensors);
+// `own_scales`: of INT8 and INT4 copies, which have a weight_scale, too.
+std::optional<Problem> foreign_format(std::span<const TensorInfo> tensors, bool own_scales);
 
 }  // namespace dsv32
 

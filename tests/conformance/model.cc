@@ -8,8 +8,7 @@
 #include "dsv32/session.h"
 
 #include "lib/base/check.h"
-#include "lib/base/file.h"
-#include "lib/weights/safetensors.h"
+#include "lib/weights/shards.h"
 #include "tests/conformance/conformance.h"
 #include "tests/support/kernel_sets.h"
 
@@ -23,11 +22,8 @@ constexpr float kSmallMargin = 1e-5f;     // below: another order of sums may ch
 class Expected {
  public:
   explicit Expected(const std::filesystem::path& dir)
-      : file_(Folder(dir), "expected.safetensors", FileAccess::read) {
-    for (TensorInfo& t : parse_safetensors(file_.bytes(), "expected.safetensors")) {
-      const std::string name = t.name;
-      tensors_.emplace(name, std::move(t));
-    }
+      : shards_(open_shards(dir / "expected.safetensors", FileAccess::read)) {
+    for (const TensorInfo& t : shards_.tensors) tensors_.emplace(t.name, t);
   }
   bool has(const std::string& name) const { return tensors_.count(name) > 0; }
   const std::vector<std::int64_t>& shape(const std::string& name) const { return get(name).shape; }
@@ -45,7 +41,7 @@ class Expected {
     DSV32_CHECK(it != tensors_.end(), not_found, "expected.safetensors lacks {}", quote(name));
     return it->second;
   }
-  File file_;
+  Shards shards_;
   std::map<std::string, TensorInfo> tensors_;
 };
 

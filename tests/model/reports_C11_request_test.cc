@@ -160,6 +160,14 @@ const Check kGenerateChecks[] = {
        options.thinking_budget = 2;
        CHECK(generated(options).usage.thinking_tokens < generated(greedy()).usage.thinking_tokens);
      }},
+    {"stops_in_reasoning",  // of a chat
+     [] {
+       ChatOptions options = short_answer();
+       options.generate.stop_strings = {answered(options).message.reasoning.substr(5, 3)};
+       CHECK(answered(options).stop_string.empty());
+       options.generate.stops_in_reasoning = true;
+       CHECK(answered(options).stop_string == options.generate.stop_strings[0]);
+     }},
     {"allowed",
      [] {
        GenerateOptions options = greedy();
@@ -169,14 +177,6 @@ const Check kGenerateChecks[] = {
        options.thinking_budget = 1;  // the mask may begin behind it
        const std::vector<TokenId> tokens = generated(options).tokens;
        CHECK(tokens.back() == 40);
-     }},
-    {"stops_in_reasoning",  // of a chat
-     [] {
-       ChatOptions options = short_answer();
-       options.generate.stop_strings = {answered(options).message.reasoning.substr(5, 3)};
-       CHECK(answered(options).stop_string.empty());
-       options.generate.stops_in_reasoning = true;
-       CHECK(answered(options).stop_string == options.generate.stop_strings[0]);
      }},
     {"allowed_in_reasoning",
      [] {

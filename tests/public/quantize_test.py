@@ -10,7 +10,7 @@ import cli_program
 from checkpoint_files import integers, matrix, numbers, raw_tensors, write_checkpoint
 
 # No width is a multiple of 128; the columns of q_b, o, down and the experts' down are odd.
-ODD = {"hidden_size": 150, "q_lora_rank": 75, "num_attention_heads": 3, "v_head_dim": 13, "kv_lora_rank": 40,
+ODD = {"hidden_size": 150, "q_lora_rank": 75, "num_attention_heads": 3, "num_key_value_heads": 3, "v_head_dim": 13, "kv_lora_rank": 40,
        "qk_nope_head_dim": 10, "qk_rope_head_dim": 8, "moe_intermediate_size": 37, "intermediate_size": 301,
        "index_head_dim": 32, "index_n_heads": 2, "index_topk": 16, "vocab_size": 96, "num_hidden_layers": 2}
 CONVERTED = re.compile(r"\.self_attn\.(q_a|q_b|o)_proj\.weight$|\.mlp\..*(gate|up|down)_proj\.weight$")
