@@ -5,8 +5,8 @@
 #include <utility>
 
 #include "lib/base/check.h"
-#include "lib/base/float_state.h"
 #include "lib/base/file.h"
+#include "lib/base/float_state.h"
 #include "lib/base/held.h"
 #include "lib/text/added_tokens.h"
 #include "lib/text/bpe.h"
