@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Sets this machine up, builds everything, runs all tests; the last line is "N passed, N failed".
 #   --full    also: all mutants instead of ten, every kernel set under the sanitizers, 163,840
-#             positions, all tests built by clang, the kernels for 64-bit ARM
+#             positions, a million rows for the sampler, all tests built by clang, the kernels for
+#             64-bit ARM
 #   --quick   build and tests only
 # Without an option it takes about 40 minutes on two cores with nothing built. Slow checks
 # are not repeated while what they depend on is unchanged (lib/stamp.sh); they say so.
@@ -115,6 +116,8 @@ if [ "$mode" != --quick ]; then
 fi
 if [ "$mode" = --full ]; then
   once check "163,840 positions" "${code[@]}" -- build/dev/tests/model_tests "[long]"
+  [ -z "$clang" ] || once check "the sampler, a million times" "${code[@]}" scripts/fuzz.sh --with "$clang" -- \
+    scripts/fuzz.sh sampler runs=1000000
   clang_tests "$clang"
   arm
 fi

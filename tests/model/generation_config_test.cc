@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "tests/conformance/conformance.h"
 #include "tests/model/sessions.h"
 #include "tests/support/catch.h"
 #include "tests/support/checkpoint_files.h"
@@ -103,6 +104,83 @@ TEST_CASE("reports_W3 a checkpoint's defaults that cannot be are refused by name
   const Model model = none.load();
   CHECK(std::ranges::equal(model.end_tokens(), model.config().eos_token_ids));
   CHECK(none.log.empty());
+}
+
+// The keys that transformers writes (4.57), each with a value that is not its default.
+const std::pair<const char*, const char*> kKeys[] = {
+    {"max_length", "77"},
+    {"max_new_tokens", "77"},
+    {"min_length", "3"},
+    {"min_new_tokens", "3"},
+    {"early_stopping", "true"},
+    {"max_time", "1.5"},
+    {"stop_strings", "[\"x\"]"},
+    {"do_sample", "false"},
+    {"num_beams", "4"},
+    {"use_cache", "false"},
+    {"cache_implementation", "\"static\""},
+    {"cache_config", "{\"a\": 1}"},
+    {"temperature", "0.3"},
+    {"top_k", "7"},
+    {"top_p", "0.4"},
+    {"min_p", "0.2"},
+    {"top_h", "0.4"},
+    {"typical_p", "0.9"},
+    {"epsilon_cutoff", "0.1"},
+    {"eta_cutoff", "0.1"},
+    {"repetition_penalty", "1.4"},
+    {"encoder_repetition_penalty", "1.4"},
+    {"length_penalty", "2.0"},
+    {"no_repeat_ngram_size", "3"},
+    {"bad_words_ids", "[[5]]"},
+    {"renormalize_logits", "true"},
+    {"forced_bos_token_id", "5"},
+    {"forced_eos_token_id", "5"},
+    {"remove_invalid_values", "true"},
+    {"exponential_decay_length_penalty", "[1, 1.1]"},
+    {"suppress_tokens", "[5]"},
+    {"begin_suppress_tokens", "[5]"},
+    {"sequence_bias", "[[[5], 1.0]]"},
+    {"token_healing", "true"},
+    {"guidance_scale", "2.0"},
+    {"watermarking_config", "{\"a\": 1}"},
+    {"num_return_sequences", "2"},
+    {"output_attentions", "true"},
+    {"output_scores", "true"},
+    {"return_dict_in_generate", "true"},
+    {"pad_token_id", "5"},
+    {"bos_token_id", "5"},
+    {"eos_token_id", "5"},
+    {"decoder_start_token_id", "5"},
+    {"assistant_early_exit", "2"},
+    {"num_assistant_tokens", "2"},
+    {"compile_config", "{\"a\": 1}"},
+    {"transformers_version", "\"4.57\""},
+    {"_from_model_config", "true"}};
+
+TEST_CASE("every key of generation_config.json is applied, named in the log, or documented") {
+  const std::string docs =
+      conformance::read_file(std::string(DSV32_SOURCE_DIR) + "/docs/formats.md");
+  const std::size_t end = docs.find("| nothing, silently |");
+  REQUIRE(end != std::string::npos);
+  const std::string silent = docs.substr(docs.rfind('\n', end), end - docs.rfind('\n', end));
+  const GenerationConfig plain;
+  for (const auto& [key, value] : kKeys) {
+    INFO(key);
+    Defaults one("{\"" + std::string(key) + "\": " + value + "}");
+    const Model model = one.load();
+    const GenerationConfig got = Checkpoint::open(one.folder.path()).generation_config();
+    const SamplingParams &a = got.sampling, &b = plain.sampling;
+    const bool applied = a.temperature != b.temperature || a.top_k != b.top_k ||
+                         a.top_p != b.top_p || a.min_p != b.min_p ||
+                         a.repetition_penalty != b.repetition_penalty ||
+                         std::ranges::count(model.end_tokens(), 5) >
+                             std::ranges::count(model.config().eos_token_ids, 5);
+    const bool named = one.log.size() == 1 && one.log[0].find(key) != std::string::npos;
+    const bool documented = silent.find("`" + std::string(key) + "`") != std::string::npos;
+    CHECK(applied + named + documented == 1);
+    CHECK(one.log.size() == (named ? 1u : 0u));
+  }
 }
 
 }  // namespace
