@@ -4,13 +4,12 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <cerrno>
 #include <cstdio>
-#include <cstring>
 #include <exception>
 #include <fcntl.h>
 #include <mutex>
 #include <stdexcept>
+#include <system_error>
 #include <thread>
 #include <unistd.h>
 
@@ -19,23 +18,18 @@
 #include "dsv32/error.h"
 
 #include "cli/safetensors_writer.h"
-#include "cli/terminal.h"
 
 namespace cli {
 namespace {
 
 constexpr std::size_t kPiece = 1 << 20;  // made in the cache, then handed to the system
 
-[[noreturn]] void fail(const std::filesystem::path& file) {
-  throw std::runtime_error("cannot write '" + file.string() + "': " + std::strerror(errno));
-}
-
 class OutputFile {
  public:
   explicit OutputFile(std::filesystem::path path)
       : path_(std::move(path)),
-        descriptor_(open(path_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)) {
-    if (descriptor_ < 0) fail(path_);
+        descriptor_(open(path_.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0666)) {
+    if (descriptor_ < 0) cannot_write(path_);
   }
   OutputFile(const OutputFile&) = delete;
   OutputFile& operator=(const OutputFile&) = delete;
@@ -43,17 +37,14 @@ class OutputFile {
     if (descriptor_ >= 0) ::close(descriptor_);
   }
 
+  void reserve(std::size_t bytes) const {
+    if (ftruncate(descriptor_, static_cast<off_t>(bytes)) != 0) cannot_write(path_);
+  }
   void write(std::size_t at, std::span<const std::byte> bytes) const {
-    while (!bytes.empty()) {
-      const auto count = pwrite(descriptor_, bytes.data(), bytes.size(), static_cast<off_t>(at));
-      if (count < 0 && errno == EINTR) continue;
-      if (count <= 0) fail(path_);
-      bytes = bytes.subspan(static_cast<std::size_t>(count));
-      at += static_cast<std::size_t>(count);
-    }
+    write_at(descriptor_, at, bytes, path_);
   }
   void close() {
-    if (::close(std::exchange(descriptor_, -1)) != 0) fail(path_);
+    if (::close(std::exchange(descriptor_, -1)) != 0) cannot_write(path_);
   }
 
  private:
@@ -170,36 +161,39 @@ void fill(const OutputFile& file, std::span<const Piece> pieces, int threads, Co
   if (error) std::rethrow_exception(error);
 }
 
-void check_space(const std::filesystem::path& folder, std::size_t bytes) {
-  std::error_code error;
-  const auto space = std::filesystem::space(folder, error);
-  if (error || space.available >= bytes) return;
-  throw std::runtime_error("'" + folder.string() + "' has room for " +
-                           human_bytes(static_cast<double>(space.available)) + ", not for " +
-                           human_bytes(static_cast<double>(bytes)));
-}
-
 }  // namespace
 
-OutputFolder::OutputFolder(std::filesystem::path path) : path_(std::move(path)) {
+OutputFolder::OutputFolder(const std::filesystem::path& path)
+    : path_(path.has_filename() ? path : path.parent_path()),
+      there_(std::filesystem::exists(path_)),
+      work_(there_ ? scratch_name(path_ / "") : scratch_name(path_)) {
+  if (there_ && !std::filesystem::is_directory(path_))
+    throw std::runtime_error("'" + path_.string() + "' is no folder");
+  if (there_ && !std::filesystem::is_empty(path_))
+    throw std::runtime_error(
+        "the folder '" + path_.string() + "' is not empty: it holds '" +
+        std::filesystem::directory_iterator(path_)->path().filename().string() + "'");
   std::error_code error;
-  made_ = std::filesystem::create_directories(path_, error);
-  if (error || !std::filesystem::is_directory(path_))
-    throw std::runtime_error("cannot make the folder '" + path_.string() + "'");
-  if (!std::filesystem::is_empty(path_))
-    throw std::runtime_error("the folder '" + path_.string() + "' is not empty");
-}
-
-OutputFolder::~OutputFolder() {
-  if (kept_) return;
-  std::error_code ignored;
-  for (const auto& file : files_) std::filesystem::remove(file, ignored);
-  if (made_) std::filesystem::remove(path_, ignored);
+  if (path_.has_parent_path()) std::filesystem::create_directories(path_.parent_path(), error);
+  removed_ = std::make_unique<Removed>(work_);
+  if (!error) std::filesystem::create_directory(work_, error);
+  if (error)
+    throw std::runtime_error("cannot make the folder '" + path_.string() + "': " + error.message());
 }
 
 std::filesystem::path OutputFolder::add(const std::string& name) {
-  files_.push_back(path_ / name);
-  return files_.back();
+  files_.push_back({name, std::make_unique<Removed>(work_ / name)});
+  return work_ / name;
+}
+
+void OutputFolder::keep() {
+  for (const File& file : files_)
+    if (there_ && std::rename((work_ / file.name).c_str(), (path_ / file.name).c_str()) != 0)
+      cannot_write(path_ / file.name);
+  if (there_ ? ::rmdir(work_.c_str()) != 0 : std::rename(work_.c_str(), path_.c_str()) != 0)
+    cannot_write(path_);
+  for (const File& file : files_) file.removed->let_go();
+  removed_->let_go();
 }
 
 void OutputFolder::add_text(const std::string& name, const std::string& text) {
@@ -211,13 +205,20 @@ void write_shards(OutputFolder& folder, std::span<const StreamedTensor> tensors,
                   const WriteOptions& options) {
   std::size_t total = 0;
   for (const StreamedTensor& tensor : tensors) total += tensor.bytes;
-  check_space(folder.path(), total);
+  check_space(folder.work(), total);
   Counter counter(options, total);
   nlohmann::json map = nlohmann::json::object();
   const std::vector<Shard> shards = cut(tensors, options.shard_bytes);
+  std::vector<std::filesystem::path> paths;
+  for (std::size_t i = 0; i < shards.size(); ++i) {  // what forbids their size is found at once
+    paths.push_back(folder.add(shard_name(i, shards.size())));
+    std::size_t bytes = header(shards[i]).size();
+    for (const StreamedTensor& tensor : shards[i]) bytes += tensor.bytes;
+    OutputFile(paths.back()).reserve(bytes);
+  }
   for (std::size_t i = 0; i < shards.size(); ++i) {
     const std::string name = shard_name(i, shards.size());
-    OutputFile file(folder.add(name));
+    OutputFile file(paths[i]);
     const std::string text = header(shards[i]);
     file.write(0, std::as_bytes(std::span(text)));
     fill(file, pieces_of(shards[i], text.size()), options.threads, counter);

@@ -6,9 +6,12 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
+
+#include "cli/scratch.h"
 
 namespace cli {
 
@@ -31,25 +34,29 @@ struct WriteOptions {
   std::function<bool(double)> on_progress{};  // fraction done; false gives up
 };
 
-// A new folder, or an empty one that was there. What was written into it goes again unless `keep`
-// is called.
+// A new folder, or an empty one that was there. Until `keep` its files are in a folder of another
+// name, beside it or in it, that goes again on any end of the program but SIGKILL.
 class OutputFolder {
  public:
-  explicit OutputFolder(std::filesystem::path path);  // throws std::runtime_error
-  ~OutputFolder();
-  OutputFolder(const OutputFolder&) = delete;
-  OutputFolder& operator=(const OutputFolder&) = delete;
+  // Throws std::runtime_error with the system's reason.
+  explicit OutputFolder(const std::filesystem::path& path);
 
-  const std::filesystem::path& path() const noexcept { return path_; }
-  std::filesystem::path add(const std::string& name);  // a file that belongs to it
+  const std::filesystem::path& work() const noexcept { return work_; }  // where the files are now
+  std::filesystem::path add(const std::string& name);                   // a file that belongs to it
   void add_text(const std::string& name, const std::string& text);
-  void keep() noexcept { kept_ = true; }
+  void keep();  // the last that was added comes last: a model once it is whole
 
  private:
+  struct File {
+    std::string name;
+    std::unique_ptr<Removed> removed;
+  };
+
   std::filesystem::path path_;
-  std::vector<std::filesystem::path> files_;
-  bool made_ = false;
-  bool kept_ = false;
+  bool there_;
+  std::filesystem::path work_;
+  std::unique_ptr<Removed> removed_;
+  std::vector<File> files_;  // go first
 };
 
 // model-00001-of-00000N.safetensors and model.safetensors.index.json. Memory: one piece of about a

@@ -2,10 +2,10 @@
 #include "cli/picture.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
+#include <utility>
 
-#include "cli/safetensors_writer.h"
+#include "cli/pixel_text.h"
 
 namespace cli {
 namespace {
@@ -13,49 +13,52 @@ namespace {
 constexpr std::size_t kPanel = 512;         // pixels of a panel's side, about
 constexpr std::size_t kPixels = 12U << 20;  // of all panels; more layers make them smaller
 constexpr std::size_t kGap = 40;            // between panels: room for labels
+constexpr std::size_t kLine = 14;           // of text
 
-// Counts, for each pixel, the pairs of query and key that were read.
-void count_layer(std::span<const std::int32_t> rows, const HeatMap& map, std::size_t width,
-                 std::vector<float>& read) {
-  const std::size_t n = map.tokens;
+// How many pairs of query and key there are in each cell; keys after the query do not count.
+std::vector<float> visible_pairs(std::size_t n, std::size_t cells) {
+  std::vector<float> pairs(cells * cells, 0.0f);
+  std::vector<std::size_t> first(cells + 1);  // first token of each cell
+  for (std::size_t x = 0; x <= cells; ++x) first[x] = (x * n + cells - 1) / cells;
   for (std::size_t query = 0; query < n; ++query) {
-    const std::size_t y = query * map.panel / n;
-    for (const std::int32_t key : rows.subspan(query * width, width)) {
-      if (key < 0) break;
-      read[y * map.panel + static_cast<std::size_t>(key) * map.panel / n] += 1.0f;
-    }
-  }
-}
-
-// How many pairs of query and key there are in each pixel; keys after the query do not count.
-std::vector<float> visible_pairs(const HeatMap& map) {
-  std::vector<float> pairs(map.panel * map.panel, 0.0f);
-  std::vector<std::size_t> first(map.panel + 1);  // first token of each pixel
-  const std::size_t n = map.tokens;
-  for (std::size_t x = 0; x <= map.panel; ++x) first[x] = (x * n + map.panel - 1) / map.panel;
-  for (std::size_t query = 0; query < n; ++query) {
-    const std::size_t y = query * map.panel / n;
-    for (std::size_t x = 0; x < map.panel && first[x] <= query; ++x)
-      pairs[y * map.panel + x] += static_cast<float>(std::min(first[x + 1], query + 1) - first[x]);
+    const std::size_t y = query * cells / n;
+    for (std::size_t x = 0; x < cells && first[x] <= query; ++x)
+      pairs[y * cells + x] += static_cast<float>(std::min(first[x + 1], query + 1) - first[x]);
   }
   return pairs;
 }
 
-// A token may be several pixels wide: every pixel takes its token's value.
-void paint(const std::vector<float>& read, const std::vector<float>& pairs, const HeatMap& map,
-           std::size_t scale, std::size_t left, std::size_t top, Image& image) {
-  const std::size_t side = map.panel * scale;
+struct Corner {
+  std::size_t left;
+  std::size_t top;
+};
+
+// A token may be several pixels wide: every pixel takes its cell's value.
+void paint(const std::vector<float>& read, const std::vector<float>& pairs, std::size_t cells,
+           std::size_t scale, Corner corner, Image& image) {
+  const std::size_t side = cells * scale;
   for (std::size_t y = 0; y < side; ++y) {
     for (std::size_t x = 0; x < side; ++x) {
-      const std::size_t cell = y / scale * map.panel + x / scale;
+      const std::size_t cell = y / scale * cells + x / scale;
       const float share = pairs[cell] > 0.0f ? std::min(1.0f, read[cell] / pairs[cell]) : 0.0f;
       // The square root keeps single keys visible where a pixel holds many.
-      image.pixels[(top + y) * image.width + left + x] =
+      image.pixels[(corner.top + y) * image.width + corner.left + x] =
           pairs[cell] > 0.0f ? static_cast<std::uint8_t>(
                                    std::lround(std::sqrt(share) * static_cast<float>(Image::kFull)))
                              : Image::kUnseen;
     }
   }
+}
+
+Corner corner_of(const HeatMap& map, std::size_t index) {
+  const std::size_t step = map.panel + map.gap;
+  return {map.gap + step * (index % map.columns), map.gap + step * (index / map.columns)};
+}
+
+constexpr int kTicks = 4;
+
+std::string tick(const HeatMap& map, int index) {
+  return std::to_string((map.tokens - 1) * static_cast<std::size_t>(index) / kTicks);
 }
 
 std::string number(double value) {
@@ -86,59 +89,104 @@ std::string base64(std::span<const std::byte> bytes) {
 
 // One panel's frame, title and ticks.
 std::string panel_marks(const HeatMap& map, std::size_t index) {
-  const auto step = static_cast<double>(map.panel + map.gap);
-  const double left =
-      static_cast<double>(map.gap) + step * static_cast<double>(index % map.columns);
-  const double top = static_cast<double>(map.gap) + step * static_cast<double>(index / map.columns);
+  const Corner corner = corner_of(map, index);
+  const auto left = static_cast<double>(corner.left), top = static_cast<double>(corner.top);
   const auto side = static_cast<double>(map.panel);
   std::string text = "<rect x=\"" + number(left) + "\" y=\"" + number(top) + "\" width=\"" +
                      number(side) + "\" height=\"" + number(side) +
                      "\" fill=\"none\" stroke=\"#555\"/>\n";
   text += label(left + side / 2, top - 6, "layer " + std::to_string(map.layers[index]),
                 "text-anchor=\"middle\" font-weight=\"bold\"");
-  for (int tick = 0; tick <= 4; ++tick) {
-    const double at = side * tick / 4;
-    const std::string position =
-        std::to_string((map.tokens - 1) * static_cast<std::size_t>(tick) / 4);
-    text += label(left + at, top + side + 12, position, "text-anchor=\"middle\"");
-    text += label(left - 4, top + at + 4, position, "text-anchor=\"end\"");
+  for (int i = 0; i <= kTicks; ++i) {
+    const double at = side * i / kTicks;
+    text += label(left + at, top + side + 12, tick(map, i), "text-anchor=\"middle\"");
+    text += label(left - 4, top + at + 4, tick(map, i), "text-anchor=\"end\"");
   }
   return text;
 }
 
 }  // namespace
 
-HeatMap draw(std::span<const std::int32_t> selection, std::size_t tokens, std::size_t width,
-             const std::vector<int>& chosen) {
-  HeatMap map{
-      .tokens = tokens, .layers = chosen, .columns = 1, .panel = 0, .gap = kGap, .image = {}};
-  while (map.columns * map.columns < chosen.size()) ++map.columns;
-  const std::size_t rows = (chosen.size() + map.columns - 1) / map.columns;
+HeatMapCounts::HeatMapCounts(std::size_t tokens, std::vector<int> layers)
+    : tokens_(tokens), layers_(std::move(layers)) {
+  while (columns_ * columns_ < layers_.size()) ++columns_;
+  rows_ = (layers_.size() + columns_ - 1) / columns_;
   const auto most = static_cast<std::size_t>(
-      std::sqrt(static_cast<double>(kPixels) / static_cast<double>(map.columns * rows)));
+      std::sqrt(static_cast<double>(kPixels) / static_cast<double>(columns_ * rows_)));
   const std::size_t side = std::min(kPanel, most);
-  map.panel = std::min(side, tokens);
-  const std::size_t scale = std::max<std::size_t>(1, side / map.panel);
+  cells_ = std::min(side, tokens_);
+  scale_ = std::max<std::size_t>(1, side / cells_);
+  read_.assign(layers_.size(), std::vector<float>(cells_ * cells_, 0.0f));
+}
 
-  const std::vector<float> pairs = visible_pairs(map);
-  const std::size_t step = map.panel * scale + kGap;
-  Image& image = map.image;
-  image.width = kGap + map.columns * step;
-  image.height = kGap + rows * step;
-  image.pixels.assign(image.width * image.height, Image::kMargin);
-  for (std::size_t i = 0; i < chosen.size(); ++i) {
-    std::vector<float> read(map.panel * map.panel, 0.0f);
-    count_layer(selection.subspan(i * tokens * width, tokens * width), map, width, read);
-    paint(read, pairs, map, scale, kGap + i % map.columns * step, kGap + i / map.columns * step,
-          image);
+std::size_t HeatMapCounts::tokens_a_pixel() const noexcept {
+  return (tokens_ + cells_ - 1) / cells_;
+}
+
+void HeatMapCounts::add(std::size_t index, std::size_t first, std::span<const std::int32_t> rows,
+                        std::size_t width) {
+  for (std::size_t row = 0; width > 0 && row < rows.size() / width; ++row) {
+    const std::size_t y = (first + row) * cells_ / tokens_;
+    for (const std::int32_t key : rows.subspan(row * width, width)) {
+      if (key < 0) break;
+      read_[index][y * cells_ + static_cast<std::size_t>(key) * cells_ / tokens_] += 1.0f;
+    }
   }
-  map.panel *= scale;
+}
+
+HeatMap HeatMapCounts::map() const {
+  HeatMap map{.tokens = tokens_,
+              .layers = layers_,
+              .columns = columns_,
+              .panel = cells_ * scale_,
+              .gap = kGap,
+              .tokens_a_pixel = tokens_a_pixel(),
+              .image = {}};
+  const std::vector<float> pairs = visible_pairs(tokens_, cells_);
+  Image& image = map.image;
+  image.width = kGap + columns_ * (map.panel + kGap);
+  image.height = kGap + rows_ * (map.panel + kGap);
+  image.pixels.assign(image.width * image.height, Image::kMargin);
+  for (std::size_t i = 0; i < layers_.size(); ++i)
+    paint(read_[i], pairs, cells_, scale_, corner_of(map, i), image);
   return map;
 }
 
+std::vector<std::string> legend(const HeatMap& map) {
+  std::vector<std::string> lines = {"rows: query position, columns: key position",
+                                    "dark: read, white: not read, grey: in the future"};
+  const std::string share = std::to_string(map.tokens_a_pixel);
+  if (map.tokens_a_pixel > 1)
+    lines.push_back("a pixel: up to " + share + " x " + share + " tokens, darker: more read");
+  return lines;
+}
+
+Image labelled(const HeatMap& map) {
+  Image image = map.image;
+  const std::vector<std::string> lines = legend(map);
+  image.height += (lines.size() + 1) * kLine;
+  image.pixels.resize(image.width * image.height, Image::kMargin);
+  for (std::size_t i = 0; i < map.layers.size(); ++i) {
+    const Corner corner = corner_of(map, i);
+    const std::string title = "layer " + std::to_string(map.layers[i]);
+    write_text(image, corner.left + (map.panel - std::min(map.panel, text_width(title))) / 2,
+               corner.top - kLine, title);
+    for (int t = 0; t <= kTicks; ++t) {
+      const std::size_t at = map.panel * static_cast<std::size_t>(t) / kTicks;
+      const std::size_t width = text_width(tick(map, t));
+      write_text(image, corner.left + at - width / 2, corner.top + map.panel + 4, tick(map, t));
+      write_text(image, corner.left - width - 2, corner.top + at - 3, tick(map, t));
+    }
+  }
+  for (std::size_t i = 0; i < lines.size(); ++i)
+    write_text(image, kGap, map.image.height + i * kLine, lines[i]);
+  return image;
+}
+
 std::string svg(const HeatMap& map) {
+  const std::vector<std::string> lines = legend(map);
   const std::string width = std::to_string(map.image.width);
-  const std::string height = std::to_string(map.image.height + 20);
+  const std::string height = std::to_string(map.image.height + (lines.size() + 1) * kLine);
   std::string text = "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"" + width + "\" height=\"" +
                      height + "\" viewBox=\"0 0 " + width + " " + height +
                      "\" font-family=\"sans-serif\" font-size=\"10\">\n"
@@ -148,21 +196,17 @@ std::string svg(const HeatMap& map) {
                      "\" image-rendering=\"pixelated\" href=\"data:image/png;base64," +
                      base64(png(map.image)) + "\"/>\n";
   for (std::size_t i = 0; i < map.layers.size(); ++i) text += panel_marks(map, i);
-  text +=
-      label(static_cast<double>(map.image.width) / 2, static_cast<double>(map.image.height) + 10,
-            "key position (columns), query position (rows): dark = read, white = visible but "
-            "not read, grey = in the future",
-            "text-anchor=\"middle\" font-size=\"9\"");
+  for (std::size_t i = 0; i < lines.size(); ++i)
+    text += label(static_cast<double>(map.gap), static_cast<double>(map.image.height + i * kLine),
+                  lines[i], "");
   return text + "</svg>\n";
 }
 
-void write_picture(const std::filesystem::path& file, const HeatMap& map) {
-  const bool vector = file.extension() == ".svg";
-  const std::string text = vector ? svg(map) : "";
-  const std::vector<std::byte> bytes = vector ? std::vector<std::byte>() : png(map.image);
-  const std::array parts = {vector ? std::as_bytes(std::span<const char>(text))
-                                   : std::span<const std::byte>(bytes)};
-  write_file(file, parts);
+std::vector<std::byte> picture_bytes(const std::filesystem::path& file, const HeatMap& map) {
+  if (file.extension() != ".svg") return png(labelled(map));
+  const std::string text = svg(map);
+  const auto bytes = std::as_bytes(std::span<const char>(text));
+  return {bytes.begin(), bytes.end()};
 }
 
 }  // namespace cli

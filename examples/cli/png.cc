@@ -1,17 +1,17 @@
-// PNG with stored blocks: larger than compressed, but needs no library.
-#include <algorithm>
+// PNG of a palette image.
 #include <array>
 #include <string_view>
 
+#include "cli/deflate.h"
 #include "cli/picture.h"
 
 namespace cli {
 namespace {
 
-constexpr std::size_t kStoredBlock = 65535;
 constexpr std::array<std::uint8_t, 3> kPaper = {255, 255, 255};
 constexpr std::array<std::uint8_t, 3> kInk = {8, 29, 88};
 constexpr std::array<std::uint8_t, 3> kFuture = {225, 225, 228};
+constexpr std::array<std::uint8_t, 3> kText = {60, 60, 60};
 
 using Bytes = std::vector<std::byte>;
 
@@ -29,38 +29,12 @@ std::uint32_t crc32(std::span<const std::byte> bytes) {
   return ~crc;
 }
 
-std::uint32_t adler32(std::span<const std::byte> bytes) {
-  constexpr std::uint32_t kModulus = 65521;
-  std::uint32_t a = 1;
-  std::uint32_t b = 0;
-  for (const std::byte byte : bytes) {
-    a = (a + std::to_integer<std::uint32_t>(byte)) % kModulus;
-    b = (b + a) % kModulus;
-  }
-  return b << 16 | a;
-}
-
 void chunk(Bytes& out, std::string_view type, std::span<const std::byte> data) {
   put(out, static_cast<std::uint32_t>(data.size()));
   const std::size_t start = out.size();
   for (const char c : type) out.push_back(static_cast<std::byte>(c));
   out.insert(out.end(), data.begin(), data.end());
   put(out, crc32(std::span(out).subspan(start)));
-}
-
-Bytes zlib_stored(std::span<const std::byte> raw) {
-  Bytes out = {std::byte{0x78}, std::byte{0x01}};
-  for (std::size_t at = 0; at < raw.size(); at += kStoredBlock) {
-    const std::size_t size = std::min(kStoredBlock, raw.size() - at);
-    const std::size_t inverse = ~size;
-    out.push_back(std::byte{at + size == raw.size()});
-    for (const std::size_t value : {size, size >> 8, inverse, inverse >> 8})
-      out.push_back(static_cast<std::byte>(value & 0xFF));
-    out.insert(out.end(), raw.begin() + static_cast<std::ptrdiff_t>(at),
-               raw.begin() + static_cast<std::ptrdiff_t>(at + size));
-  }
-  put(out, adler32(raw));
-  return out;
 }
 
 // From paper to ink, then what is not data.
@@ -70,7 +44,7 @@ Bytes palette() {
     for (std::size_t channel = 0; channel < 3; ++channel)
       out.push_back(static_cast<std::byte>(
           (kPaper[channel] * (Image::kFull - i) + kInk[channel] * i) / Image::kFull));
-  for (const auto& color : {kFuture, kPaper})
+  for (const auto& color : {kFuture, kPaper, kText})
     for (const std::uint8_t value : color) out.push_back(static_cast<std::byte>(value));
   return out;
 }
@@ -94,7 +68,7 @@ Bytes png(const Image& image) {
     out.push_back(static_cast<std::byte>(value));
   chunk(out, "IHDR", header);
   chunk(out, "PLTE", palette());
-  chunk(out, "IDAT", zlib_stored(raw));
+  chunk(out, "IDAT", zlib_compressed(raw));
   chunk(out, "IEND", {});
   return out;
 }

@@ -69,8 +69,8 @@ Json new_config(const std::filesystem::path& dir, const CompactFormat& format) {
 }
 
 void convert(const QuantizeCommand& command, const std::filesystem::path& dir,
-             const CompactModel& model, const Terminal& terminal, const Interrupt& interrupt) {
-  OutputFolder folder(command.out);
+             const CompactModel& model, OutputFolder& folder, const Terminal& terminal,
+             const Interrupt& interrupt) {
   Progress progress(terminal, "converting " + visible(dir.filename().string()));
   const int cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   write_shards(folder, model.tensors,
@@ -107,15 +107,41 @@ std::vector<std::vector<dsv32::TokenId>> eval_texts(const QuantizeCommand& comma
   return texts;
 }
 
-Json evaluate(const QuantizeCommand& command, const std::filesystem::path& dir,
-              std::span<const std::vector<dsv32::TokenId>> texts, const Terminal& terminal,
-              const Interrupt& interrupt) {
+using Texts = std::span<const std::vector<dsv32::TokenId>>;
+
+dsv32::LoadOptions eval_options(const QuantizeCommand& command, Texts texts) {
   std::size_t longest = 0;
   for (const auto& text : texts) longest = std::max(longest, text.size());
   dsv32::LoadOptions load = load_options(command.model);
   load.kv_cache_tokens = longest;
   load.max_batch_tokens = 32;
   load.allow_paging = true;  // both models are read from the disk's cache
+  return load;
+}
+
+// What comparing would end with, before the hours of converting: tokens that the model has not, too
+// many of them, and all that loading refuses. The source is mapped for it and let go.
+void check_eval(const QuantizeCommand& command, const std::filesystem::path& dir,
+                const dsv32::ModelConfig& config, Texts texts, const Terminal& terminal,
+                const Interrupt& interrupt) {
+  for (const auto& text : texts) {
+    for (const dsv32::TokenId id : text)
+      if (id >= config.vocab_size)
+        throw UsageError("--eval: token " + std::to_string(id) + " is not in 0.." +
+                         std::to_string(config.vocab_size - 1));
+    if (text.size() > static_cast<std::size_t>(config.max_position_embeddings))
+      throw UsageError("--eval: a text of " + std::to_string(text.size()) +
+                       " tokens; the model has positions for " +
+                       std::to_string(config.max_position_embeddings));
+  }
+  dsv32::LoadOptions load = eval_options(command, texts);
+  load.access = dsv32::FileAccess::mmap;
+  static_cast<void>(load_model(dir, load, terminal, interrupt));
+}
+
+Json evaluate(const QuantizeCommand& command, const std::filesystem::path& dir, Texts texts,
+              const Terminal& terminal, const Interrupt& interrupt) {
+  const dsv32::LoadOptions load = eval_options(command, texts);
   const dsv32::Model source = load_model(dir, load, terminal, interrupt);
   const dsv32::Model result = load_model(command.out, load, terminal, interrupt);
   Progress progress(terminal, "comparing");
@@ -151,9 +177,11 @@ int run_quantize(QuantizeCommand& command, const GlobalOptions& global) {
   check_source(source);
   std::vector<std::vector<dsv32::TokenId>> texts;
   if (!command.no_eval) texts = eval_texts(command, dir);  // before the long work
+  OutputFolder folder(command.out);
   Interrupt interrupt;
+  if (!command.no_eval) check_eval(command, dir, source.config(), texts, terminal, interrupt);
   const CompactModel model = compact_tensors(source, format);
-  convert(command, dir, model, terminal, interrupt);
+  convert(command, dir, model, folder, terminal, interrupt);
   Json report = {{"format", command.format},
                  {"group", format.group},
                  {"tensors", model.tensors.size()},

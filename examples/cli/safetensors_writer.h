@@ -9,18 +9,36 @@
 #include <string>
 #include <vector>
 
+#include "cli/scratch.h"
+
 namespace cli {
 
 struct OutTensor {
   std::string name{};
-  std::string dtype{};  // "F32" or "I32"
+  std::string dtype{};  // "F32" or "I32": four bytes an element
   std::vector<std::size_t> shape{};
-  std::span<const std::byte> data{};  // little-endian, row-major
 };
 
-// Throws std::runtime_error naming the file; a file that was there stays until the new one is
-// whole.
-void write_safetensors(const std::filesystem::path& file, std::span<const OutTensor> tensors);
+// A file whose tensors are filled in any order; little-endian, row-major. What is wrong with the
+// place is found when it is made. A file that was there stays until the new one is kept. Throws
+// std::runtime_error naming the file and the system's reason.
+class SafetensorsFile {
+ public:
+  SafetensorsFile(const std::filesystem::path& file, std::span<const OutTensor> tensors);
+
+  // From that element of the tensor on.
+  void write(const std::string& name, std::size_t element, std::span<const std::byte> data) const;
+  void keep() { file_.keep(); }
+
+ private:
+  struct Place {
+    std::string name{};
+    std::size_t at = 0;
+  };
+
+  ScratchFile file_;
+  std::vector<Place> places_;
+};
 
 // Any bytes, in the same way.
 void write_file(const std::filesystem::path& file,

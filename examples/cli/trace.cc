@@ -1,6 +1,7 @@
 // `dsv32 trace`: what happened inside, as a safetensors file and as a picture.
 #include <algorithm>
 #include <memory>
+#include <utility>
 
 #include "cli/cli.h"
 #include "cli/output.h"
@@ -21,116 +22,132 @@ struct TraceCommand {
   int layer = -1;
 };
 
-// The whole sequence's, from one chunk after another.
+// What the checkpoint's files say before anything is loaded.
+struct Shape {
+  std::size_t tokens = 0;
+  std::size_t layers = 0;
+  std::size_t moe_layers = 0;
+  std::size_t vocab = 0;
+  std::size_t positions = 0;
+  std::size_t keys = 0;  // 0: dense
+  std::size_t experts_per_token = 0;
+  bool mtp = false;
+};
+
+Shape shape_of(const std::filesystem::path& dir, std::size_t tokens) {
+  const auto checkpoint = dsv32::Checkpoint::open(dir);
+  const dsv32::ModelConfig& config = checkpoint.config();
+  const auto size = [](int value) { return static_cast<std::size_t>(value); };
+  Shape shape{.tokens = tokens,
+              .layers = size(config.num_hidden_layers),
+              .vocab = size(config.vocab_size),
+              .positions = size(config.max_position_embeddings),
+              .keys = std::min(size(config.index_topk), tokens),
+              .experts_per_token = size(config.num_experts_per_tok)};
+  shape.moe_layers = shape.layers - std::min(shape.layers, size(config.first_k_dense_replace));
+  // The config may promise an MTP layer that the files lack.
+  const std::string prefix = "model.layers." + std::to_string(shape.layers) + ".";
+  const auto tensors = checkpoint.tensors();
+  shape.mtp = config.num_nextn_predict_layers > 0 &&
+              std::any_of(tensors.begin(), tensors.end(), [&](const dsv32::TensorInfo& tensor) {
+                return tensor.name.starts_with(prefix);
+              });
+  return shape;
+}
+
+std::vector<OutTensor> tensors_of(const Shape& shape) {
+  std::vector<OutTensor> result = {{"logits", "F32", {shape.tokens, shape.vocab}}};
+  if (shape.keys > 0) result.push_back({"topk", "I32", {shape.layers, shape.tokens, shape.keys}});
+  if (shape.moe_layers > 0)
+    result.push_back({"experts", "I32", {shape.moe_layers, shape.tokens, shape.experts_per_token}});
+  if (shape.mtp)  // even of one token, which has none
+    result.push_back({"mtp_logits", "F32", {shape.tokens - 1, shape.vocab}});
+  return result;
+}
+
+// Takes one chunk after another: to the file what belongs there, to the picture its counts. It
+// holds no more of a long text than of a short one.
 class Recording {
  public:
-  Recording(const dsv32::Model& model, std::size_t tokens, bool mtp, bool logits)
-      : config_(model.config()),
-        tokens_(tokens),
-        layers_(static_cast<std::size_t>(config_.num_hidden_layers)),
-        moe_layers_(layers_ -
-                    std::min(layers_, static_cast<std::size_t>(config_.first_k_dense_replace))),
-        vocab_(static_cast<std::size_t>(config_.vocab_size)),
-        keys_(model.is_sparse() ? std::min(static_cast<std::size_t>(config_.index_topk), tokens)
-                                : 0),
-        experts_per_token_(static_cast<std::size_t>(config_.num_experts_per_tok)),
-        has_mtp_logits_(mtp) {
-    if (logits) logits_.resize(tokens * vocab_);
-    if (mtp) mtp_logits_.resize((tokens - 1) * vocab_);
-    selection_.assign(layers_ * tokens * keys_, -1);
-    experts_.assign(moe_layers_ * tokens * experts_per_token_, -1);
+  Recording(const TraceCommand& command, const Shape& shape) : shape_(shape) {
+    if (!command.out.empty())
+      file_ = std::make_unique<SafetensorsFile>(command.out, tensors_of(shape));
+    if (command.picture.empty()) return;
+    for (std::size_t i = 0; i < shape.layers; ++i)
+      if (command.layer < 0 || static_cast<std::size_t>(command.layer) == i)
+        drawn_.push_back(static_cast<int>(i));
+    counts_ = std::make_unique<HeatMapCounts>(shape.tokens, drawn_);
+    picture_ = std::make_unique<ScratchFile>(command.picture);
+    name_ = command.picture;
   }
 
   dsv32::TraceOptions wanted() const {
-    return {.logits = !logits_.empty(),
-            .selection = keys_ > 0,
-            .experts = moe_layers_ > 0,
-            .mtp_logits = !mtp_logits_.empty()};
+    return {.logits = file_ != nullptr,
+            .selection = shape_.keys > 0,
+            .experts = file_ != nullptr && shape_.moe_layers > 0,
+            .mtp_logits = file_ != nullptr && shape_.mtp && shape_.tokens > 1};
   }
 
   void add(const dsv32::Trace& trace) {
     const auto first = static_cast<std::size_t>(trace.first_position);
-    const auto count = static_cast<std::size_t>(trace.num_tokens);
-    copy_rows(trace.logits, first, vocab_, logits_);
-    copy_rows(trace.mtp_logits, static_cast<std::size_t>(trace.mtp_first_position), vocab_,
-              mtp_logits_);
-    copy_layers(trace.selection, layers_, first, count, keys_, selection_);
-    copy_layers(trace.experts, moe_layers_, first, count, experts_per_token_, experts_);
-  }
-
-  std::vector<OutTensor> tensors() const {
-    std::vector<OutTensor> result;
-    const auto put = [&](const char* name, const char* dtype, std::vector<std::size_t> shape,
-                         std::span<const std::byte> data, bool even_empty = false) {
-      if (!data.empty() || even_empty) result.push_back({name, dtype, std::move(shape), data});
-    };
-    put("logits", "F32", {tokens_, vocab_}, std::as_bytes(std::span(logits_)));
-    put("topk", "I32", {layers_, tokens_, keys_}, std::as_bytes(std::span(selection_)));
-    put("experts", "I32", {moe_layers_, tokens_, experts_per_token_},
-        std::as_bytes(std::span(experts_)));
-    put("mtp_logits", "F32", {tokens_ - 1, vocab_}, std::as_bytes(std::span(mtp_logits_)),
-        has_mtp_logits_);
-    return result;
-  }
-
-  HeatMap picture(int layer) const {
-    std::vector<int> chosen;
-    std::span<const std::int32_t> part = selection_;
-    if (layer >= 0) {
-      chosen = {layer};
-      part = part.subspan(static_cast<std::size_t>(layer) * tokens_ * keys_, tokens_ * keys_);
-    } else {
-      for (int i = 0; i < config_.num_hidden_layers; ++i) chosen.push_back(i);
+    if (file_) {
+      write_rows("logits", trace.logits, first, shape_.tokens);
+      write_rows("mtp_logits", trace.mtp_logits, static_cast<std::size_t>(trace.mtp_first_position),
+                 shape_.tokens - 1);
+      add_layers("experts", trace.experts, trace, shape_.moe_layers, shape_.experts_per_token);
     }
-    return draw(part, tokens_, keys_, chosen);
+    add_layers("topk", trace.selection, trace, shape_.layers, shape_.keys);
   }
+
+  void keep() {
+    if (file_) file_->keep();
+    if (!counts_) return;
+    picture_->write(0, picture_bytes(name_, counts_->map()));
+    picture_->keep();
+  }
+
+  const HeatMapCounts* counts() const noexcept { return counts_.get(); }
 
  private:
-  static void copy_rows(std::span<const float> from, std::size_t first, std::size_t width,
-                        std::vector<float>& to) {
-    const std::size_t at = first * width;
-    if (at >= to.size()) return;
-    std::copy_n(from.begin(), std::min(from.size(), to.size() - at),
-                to.begin() + static_cast<std::ptrdiff_t>(at));
+  void write_rows(const char* name, std::span<const float> rows, std::size_t first,
+                  std::size_t all) const {
+    if (rows.empty() || first >= all) return;
+    const std::size_t count = std::min(rows.size(), (all - first) * shape_.vocab);
+    file_->write(name, first * shape_.vocab, std::as_bytes(rows.first(count)));
   }
 
   // [layers, count, any width] into [layers, tokens, width]; what is cut off is -1 anyway.
-  void copy_layers(std::span<const std::int32_t> from, std::size_t layers, std::size_t first,
-                   std::size_t count, std::size_t width, std::vector<std::int32_t>& to) const {
+  void add_layers(const char* name, std::span<const std::int32_t> from, const dsv32::Trace& trace,
+                  std::size_t layers, std::size_t width) {
     if (from.empty() || width == 0) return;
+    const auto first = static_cast<std::size_t>(trace.first_position);
+    const auto count = static_cast<std::size_t>(trace.num_tokens);
     const std::size_t stride = from.size() / (layers * count);
-    for (std::size_t row = 0; row < layers * count; ++row) {
-      const std::size_t position = row / count * tokens_ + first + row % count;
-      std::copy_n(from.begin() + static_cast<std::ptrdiff_t>(row * stride), std::min(stride, width),
-                  to.begin() + static_cast<std::ptrdiff_t>(position * width));
+    std::vector<std::int32_t> rows(count * width);
+    for (std::size_t layer = 0; layer < layers; ++layer) {
+      std::fill(rows.begin(), rows.end(), -1);
+      for (std::size_t row = 0; row < count; ++row) {
+        const auto source = from.subspan((layer * count + row) * stride, std::min(stride, width));
+        std::copy(source.begin(), source.end(),
+                  rows.begin() + static_cast<std::ptrdiff_t>(row * width));
+      }
+      if (file_)
+        file_->write(name, (layer * shape_.tokens + first) * width,
+                     std::as_bytes(std::span(std::as_const(rows))));
+      const auto drawn = std::find(drawn_.begin(), drawn_.end(), static_cast<int>(layer));
+      if (counts_ && width == shape_.keys && from.data() == trace.selection.data() &&
+          drawn != drawn_.end())
+        counts_->add(static_cast<std::size_t>(drawn - drawn_.begin()), first, rows, width);
     }
   }
 
-  const dsv32::ModelConfig config_;
-  std::size_t tokens_;
-  std::size_t layers_;
-  std::size_t moe_layers_;
-  std::size_t vocab_;
-  std::size_t keys_;  // 0: dense
-  std::size_t experts_per_token_;
-  bool has_mtp_logits_;  // even of one token, which has none
-  std::vector<float> logits_;
-  std::vector<float> mtp_logits_;
-  std::vector<std::int32_t> selection_;
-  std::vector<std::int32_t> experts_;
+  Shape shape_;
+  std::unique_ptr<SafetensorsFile> file_;
+  std::unique_ptr<HeatMapCounts> counts_;
+  std::unique_ptr<ScratchFile> picture_;
+  std::filesystem::path name_;
+  std::vector<int> drawn_;
 };
-
-// The config may promise an MTP layer that the files lack.
-bool has_mtp(const std::filesystem::path& dir) {
-  const auto checkpoint = dsv32::Checkpoint::open(dir);
-  const dsv32::ModelConfig& config = checkpoint.config();
-  const std::string prefix = "model.layers." + std::to_string(config.num_hidden_layers) + ".";
-  const auto tensors = checkpoint.tensors();
-  return config.num_nextn_predict_layers > 0 &&
-         std::any_of(tensors.begin(), tensors.end(), [&](const dsv32::TensorInfo& tensor) {
-           return tensor.name.starts_with(prefix);
-         });
-}
 
 std::vector<dsv32::TokenId> input_ids(const TraceCommand& command,
                                       const std::filesystem::path& dir) {
@@ -152,14 +169,26 @@ void check_picture(const TraceCommand& command) {
     throw UsageError("--picture wants a name that ends in .png or .svg");
 }
 
-void check_layer(const TraceCommand& command, const dsv32::Model& model) {
+// What the run would end with, before anything is loaded.
+void check_layer(const TraceCommand& command, const Shape& shape) {
   if (command.picture.empty()) return;
-  if (!model.is_sparse())
+  if (shape.keys == 0)
     throw dsv32::Error(
         dsv32::ErrorCode::unsupported,
         "this model is dense: every query reads every key, there is nothing to draw");
-  if (command.layer >= model.config().num_hidden_layers)
-    throw UsageError("--layer is 0 to " + std::to_string(model.config().num_hidden_layers - 1));
+  if (command.layer >= 0 && static_cast<std::size_t>(command.layer) >= shape.layers)
+    throw UsageError("--layer is 0 to " + std::to_string(shape.layers - 1));
+}
+
+void check_tokens(std::span<const dsv32::TokenId> ids, const Shape& shape) {
+  for (const dsv32::TokenId id : ids)
+    if (static_cast<std::size_t>(id) >= shape.vocab)
+      throw UsageError("token " + std::to_string(id) + " is not in 0.." +
+                       std::to_string(shape.vocab - 1));
+  if (ids.size() > shape.positions)
+    throw dsv32::Error(dsv32::ErrorCode::context_length,
+                       std::to_string(ids.size()) + " tokens are more than the " +
+                           std::to_string(shape.positions) + " that the model has positions for");
 }
 
 // Texts in common passes: the first one is what is traced, the others only run beside it.
@@ -179,14 +208,18 @@ class Texts {
   }
 
   const Ids& traced() const { return texts_.front(); }
+  const std::vector<Ids>& all() const { return texts_; }
 
-  // Room for all of them, and for a chunk of each in one pass.
-  void set_sizes(dsv32::LoadOptions& load) const {
+  // Room for all of them, and for a chunk of each in one pass. A pass holds the logits of its rows,
+  // if they are wanted: 250 MB of 512.
+  void set_sizes(dsv32::LoadOptions& load, bool logits) const {
     constexpr std::size_t kPage = 64;
     load.kv_cache_tokens = 0;
     for (const Ids& ids : texts_) load.kv_cache_tokens += (ids.size() + kPage - 1) / kPage * kPage;
     load.max_sequences = static_cast<int>(texts_.size());
     const std::size_t rows = step_ * texts_.size();
+    const std::size_t most = logits ? 512 : static_cast<std::size_t>(load.max_batch_tokens);
+    load.max_batch_tokens = static_cast<int>(std::min(most, std::max<std::size_t>(rows, 1)));
     if (texts_.size() > 1 && rows > static_cast<std::size_t>(load.max_batch_tokens))
       load.max_batch_tokens = static_cast<int>(std::min<std::size_t>(rows, 1 << 16));
   }
@@ -212,21 +245,32 @@ class Texts {
   std::size_t step_ = 0;  // tokens of each text at a time
 };
 
+// Pixels that several tokens share are worth a word.
+void tell_of_picture(const HeatMapCounts& counts, std::size_t tokens, const Terminal& terminal) {
+  if (counts.tokens_a_pixel() < 2) return;
+  terminal.note("dsv32: the picture has " + std::to_string(counts.pixels()) + " pixels for " +
+                std::to_string(tokens) + " tokens: a pixel is up to " +
+                std::to_string(counts.tokens_a_pixel()) + " x " +
+                std::to_string(counts.tokens_a_pixel()) + " of them");
+}
+
 int run_trace(TraceCommand& command, const GlobalOptions& global) {
   const Terminal terminal(global.color, global.quiet);
   check_picture(command);
   const auto dir = take_model(command.model);
   const Texts texts(command, dir);
   const std::vector<dsv32::TokenId>& ids = texts.traced();
+  const Shape shape = shape_of(dir, ids.size());
+  check_layer(command, shape);
+  for (const auto& text : texts.all()) check_tokens(text, shape);
   Interrupt interrupt;
   dsv32::LoadOptions load = load_options(command.model);
-  texts.set_sizes(load);
-  load.mtp = !command.out.empty() && has_mtp(dir);
+  texts.set_sizes(load, !command.out.empty());
+  load.mtp = !command.out.empty() && shape.mtp;
+  Recording recording(command, shape);  // before the long work
   const dsv32::Model model = load_model(dir, load, terminal, interrupt);
-  check_layer(command, model);
 
   dsv32::Session session(model);
-  Recording recording(model, ids.size(), load.mtp, !command.out.empty());
   Progress progress(terminal, "running");
   std::size_t shared_passes = 0;
   session.observe(recording.wanted(), [&](const dsv32::Trace& trace) {
@@ -239,8 +283,8 @@ int run_trace(TraceCommand& command, const GlobalOptions& global) {
   if (!command.beside.empty() && shared_passes == 0)
     throw dsv32::Error(dsv32::ErrorCode::internal, "--beside: no pass held more than one text");
 
-  if (!command.out.empty()) write_safetensors(command.out, recording.tensors());
-  if (!command.picture.empty()) write_picture(command.picture, recording.picture(command.layer));
+  recording.keep();
+  if (recording.counts() != nullptr) tell_of_picture(*recording.counts(), ids.size(), terminal);
   if (!global.json) return kOk;
   Json result = {{"tokens", ids.size()},
                  {"sparse", model.is_sparse()},
@@ -248,6 +292,8 @@ int run_trace(TraceCommand& command, const GlobalOptions& global) {
                  {"kernel_set", model.kernel_set()},
                  {"stats", to_json(session.sparse_stats())}};
   if (!command.beside.empty()) result["shared_passes"] = shared_passes;
+  if (recording.counts() != nullptr)
+    result["tokens_a_pixel"] = recording.counts()->tokens_a_pixel();
   terminal.write(one_line(result) + "\n");
   return kOk;
 }
