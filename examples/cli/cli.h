@@ -36,8 +36,16 @@ struct UsageError : std::runtime_error {
 };
 
 int exit_code(dsv32::ErrorCode code) noexcept;
-// What to do about it, for the end of the error line; empty if the message says all.
+// What to do about it inside of a conversation; empty if the message says all.
 const char* advice(dsv32::ErrorCode code) noexcept;
+// The same for the end of the error line of any subcommand, with those options that it has.
+std::string advice(const dsv32::Error& error, const CLI::App& root);
+std::string memory_advice(const CLI::App& root);
+
+// A model whose weights alone are more than this machine has: no size of ours helps.
+struct WeightsDoNotFit : dsv32::Error {
+  using dsv32::Error::Error;
+};
 
 // Before any subcommand's own.
 struct GlobalOptions {

@@ -19,11 +19,57 @@ std::string words(const CLI::App& app) {
   return result;
 }
 
+// What may follow an option: nothing of its own, one of some words, a path, or what only the user
+// knows.
+struct Value {
+  bool taken = false;
+  bool path = false;
+  std::string choices{};  // separated by blanks
+};
+
+Value value_of(const CLI::Option& option) {
+  Value value{.taken = option.get_expected_max() > 0 && option.get_type_size_max() > 0};
+  const std::string type = option.get_type_name();  // "FILE", "TEXT:{a,b}", "INT in [0 - 4]"
+  const std::size_t open = type.find(":{"), close = type.find('}');
+  if (open != std::string::npos && close != std::string::npos) {
+    value.choices = type.substr(open + 2, close - open - 2);
+    for (char& c : value.choices) c = c == ',' ? ' ' : c;
+  }
+  value.path = type == "FILE" || type == "FOLDER" || type == "MODEL";
+  return value;
+}
+
 // Inside single quotes; fish and zsh alike.
 std::string quoted(const std::string& text) {
   std::string result;
   for (const char c : text) result += c == '\'' ? std::string("'\\''") : std::string(1, c);
   return "'" + result + "'";
+}
+
+// A shell's `case` over "COMMAND OPTION": `choose` makes its command for the words, paths get
+// `files`, the rest `nothing`.
+template <typename Choose>
+std::string value_cases(const CLI::App& root, const Choose& choose, const std::string& files,
+                        const std::string& nothing) {
+  std::string cases;
+  const auto add = [&](const CLI::App& app, const std::string& command) {
+    for (const CLI::Option* option : app.get_options()) {
+      const Value value = value_of(*option);
+      if (!value.taken) continue;
+      std::string patterns;
+      for (const std::string& spelling : spellings(*option))
+        patterns += (patterns.empty() ? "" : "|") + command + "' " + spelling + "'";
+      if (patterns.empty()) continue;
+      cases += "    " + patterns + ") " +
+               (!value.choices.empty() ? choose(value.choices)
+                : value.path           ? files
+                                       : nothing) +
+               " ;;\n";
+    }
+  };
+  for (const CLI::App* app : root.get_subcommands({})) add(*app, app->get_name());
+  add(root, "*");  // behind any subcommand
+  return cases;
 }
 
 std::string bash(const CLI::App& root) {
@@ -33,9 +79,18 @@ std::string bash(const CLI::App& root) {
     commands += app->get_name() + " ";
     cases += "    " + app->get_name() + ") words=\"" + words(*app) + words(root) + "\" ;;\n";
   }
+  const auto choose = [](const std::string& choices) {
+    return "mapfile -t COMPREPLY < <(compgen -W \"" + choices + "\" -- \"$current\"); return";
+  };
   return "# bash completion for dsv32: source this, or put it into bash_completion.d\n"
          "_dsv32() {\n"
-         "  local words current=\"${COMP_WORDS[COMP_CWORD]}\"\n"
+         "  local words current=\"${COMP_WORDS[COMP_CWORD]}\" "
+         "before=\"${COMP_WORDS[COMP_CWORD-1]}\"\n"
+         "  COMPREPLY=()\n"
+         "  case \"${COMP_WORDS[1]} $before\" in\n" +
+         value_cases(root, choose, "mapfile -t COMPREPLY < <(compgen -f -- \"$current\"); return",
+                     "return") +
+         "  esac\n"
          "  case \"${COMP_WORDS[1]}\" in\n" +
          cases + "    *) words=\"" + commands + words(root) +
          "\" ;;\n"
@@ -56,6 +111,9 @@ std::string zsh(const CLI::App& root) {
     commands += "    " + quoted(app->get_name() + ":" + app->get_description()) + "\n";
     cases += "  " + app->get_name() + ") options=(" + words(*app) + words(root) + ") ;;\n";
   }
+  const auto choose = [](const std::string& choices) {
+    return "compadd -- " + choices + "; return";
+  };
   return "#compdef dsv32\n"
          "local -a commands options\n"
          "commands=(\n" +
@@ -65,6 +123,9 @@ std::string zsh(const CLI::App& root) {
          "  _describe command commands\n"
          "  return\n"
          "fi\n"
+         "case \"$words[2] $words[CURRENT-1]\" in\n" +
+         value_cases(root, choose, "_files; return", "return") +
+         "esac\n"
          "case \"$words[2]\" in\n" +
          cases +
          "esac\n"
@@ -77,8 +138,11 @@ void fish_options(const CLI::App& app, const std::string& condition, std::string
     for (const std::string& name : option->get_lnames()) names += " -l " + name;
     for (const std::string& name : option->get_snames()) names += " -s " + name;
     if (names.empty()) continue;
-    const bool takes_value = option->get_expected_max() > 0 && option->get_type_size_max() > 0;
-    script += "complete -c dsv32" + condition + names + (takes_value ? " -r" : "") + " -d " +
+    const Value value = value_of(*option);
+    std::string what;  // -r: a value; -x: a value, and no files
+    if (value.taken) what = value.path ? " -r -F" : " -x";
+    if (!value.choices.empty()) what += " -a " + quoted(value.choices);
+    script += "complete -c dsv32" + condition + names + what + " -d " +
               quoted(option->get_description()) + "\n";
   }
 }

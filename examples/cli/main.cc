@@ -1,11 +1,16 @@
 // The program `dsv32`: parses the command line, runs a subcommand, turns errors into exit codes.
 #include <algorithm>
+#include <cerrno>
 #include <clocale>
 #include <cstdio>
+#include <cstring>
 #include <exception>
+#include <fcntl.h>
+#include <iostream>
 #include <new>
 #include <span>
 #include <string>
+#include <unistd.h>
 #include <vector>
 
 #include "cli/cli.h"
@@ -15,7 +20,8 @@ namespace cli {
 namespace {
 
 void describe(CLI::App& root, Context& context) {
-  root.require_subcommand(1);
+  root.option_defaults()->always_capture_default();  // and so are those of the subcommands
+  root.require_subcommand(0, 1);                     // without one is said in other words
   root.fallthrough();
   root.set_version_flag("--version", "dsv32 " + std::string(dsv32::version()));
   root.add_flag("--json", context.options.json, "Results as one JSON object on stdout");
@@ -36,10 +42,37 @@ void describe(CLI::App& root, Context& context) {
   add_quantize(root, context);
 }
 
+// The first word that may be a subcommand, and is none; or nothing at all.
+std::string no_subcommand(const CLI::App& root) {
+  std::string names;
+  for (const CLI::App* app : root.get_subcommands({}))
+    names += (names.empty() ? "" : ", ") + app->get_name();
+  const std::vector<std::string> words = root.remaining();
+  const auto word = std::find_if(words.begin(), words.end(),
+                                 [](const std::string& text) { return !text.starts_with('-'); });
+  if (word == words.end()) return "no subcommand; there are " + names;
+  return "unknown subcommand '" + *word + "'; there are " + names;
+}
+
+// Whether all that was written to stdout arrived.
+int written(int code, const Terminal& terminal) {
+  std::cout.flush();
+  if (std::cout.good() && std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return code;
+  const int error = errno;
+  terminal.error(std::string("cannot write to stdout: ") + std::strerror(error));
+  return kFailure;
+}
+
 // Help and version go to stdout with 0; anything else that the parser says is wrong usage.
 int parse_failure(const CLI::App& root, const CLI::ParseError& error, const Terminal& terminal) {
-  if (error.get_exit_code() == 0) return root.exit(error);
-  terminal.error(std::string(error.what()) + " (try --help)");
+  if (error.get_exit_code() == 0) {
+    root.exit(error);
+    return written(kOk, terminal);
+  }
+  const bool subcommand = !root.get_subcommands().empty();
+  terminal.error(
+      (subcommand || root.remaining().empty() ? std::string(error.what()) : no_subcommand(root)) +
+      " (try --help)");
   return kUsage;
 }
 
@@ -64,27 +97,27 @@ std::vector<std::string> marked_words(int argc, char** argv) {  // last one firs
 }
 
 void take_marks_off(CLI::App& app) {
-  for (CLI::Option* option : app.get_options())
+  for (CLI::Option* option : app.get_options()) {
+    if (option->get_default_str() == "[]") option->default_str("");  // an empty list: say nothing
     option->transform(
         [](std::string word) { return word.starts_with(kMark) ? word.substr(1) : word; });
+  }
   for (CLI::App* command : app.get_subcommands({})) take_marks_off(*command);
 }
 
-int run(const Context& context, const Terminal& terminal) {
+int run(const Context& context, const CLI::App& root, const Terminal& terminal) {
   try {
-    const int code = context.run();
-    if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return code;
-    terminal.error("cannot write to stdout");
-    return kFailure;
+    return written(context.run(), terminal);
   } catch (const dsv32::Error& error) {
-    const std::string next = advice(error.code());
+    const std::string next = advice(error, root);
     terminal.error(error.what() + (next.empty() ? "" : "; " + next));
     return exit_code(error.code());
   } catch (const UsageError& error) {
     terminal.error(std::string(error.what()) + " (try --help)");
     return kUsage;
   } catch (const std::bad_alloc&) {
-    terminal.error("out of memory; a smaller --ctx or --batch needs less");
+    const std::string next = memory_advice(root);
+    terminal.error("out of memory" + (next.empty() ? "" : "; " + next));
     return kDoesNotFit;
   } catch (const std::exception& error) {
     terminal.error(error.what());
@@ -110,13 +143,29 @@ int program(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return parse_failure(root, error, Terminal(context.options.color, false));
   }
-  return run(context, Terminal(context.options.color, context.options.quiet));
+  const Terminal terminal(context.options.color, context.options.quiet);
+  if (!context.run) {
+    terminal.error(no_subcommand(root) + " (try --help)");
+    return kUsage;
+  }
+  return run(context, root, terminal);
+}
+
+// A file that is opened later must not become stdin, stdout or stderr where one of them was closed.
+// Opened the wrong way round, so that reading or writing fails as it would have.
+void occupy_standard_files() {
+  for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (::fcntl(fd, F_GETFD) != -1 || errno != EBADF) continue;
+    [[maybe_unused]] const int got =
+        ::open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);  // the lowest: this one
+  }
 }
 
 }  // namespace
 }  // namespace cli
 
 int main(int argc, char** argv) {
+  cli::occupy_standard_files();
   std::setlocale(LC_CTYPE, "");  // for typed characters; numbers stay as they are
   try {
     return cli::program(argc, argv);

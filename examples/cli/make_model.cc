@@ -204,10 +204,10 @@ void add_shape_options(CLI::App& app, MakeModelCommand& command) {
                  "Expert groups; else as many of the config's as divide the experts");
   app.add_option("--vocab", command.vocab, "Tokens of the vocabulary");
   app.add_option("--max-context", command.max_context, "Positions (8192 or 8k)")
-      ->transform(CLI::AsSizeValue(false))
+      ->transform(CLI::AsSizeValue(false).description(""))
       ->type_name("SIZE");
   app.add_option("--index-topk", command.index_topk, "Keys that a query reads")
-      ->transform(CLI::AsSizeValue(false))
+      ->transform(CLI::AsSizeValue(false).description(""))
       ->type_name("SIZE");
   app.add_flag("--mtp", command.mtp, "With the MTP layer");
 }
@@ -234,7 +234,7 @@ void add_make_model(CLI::App& root, Context& context) {
   app->add_option("--tokenizer", command->tokenizer, "Copy the tokenizer of this folder")
       ->type_name("FOLDER");
   app->add_option("--shard-size", command->shard_bytes, "Most bytes of tensors in a file")
-      ->transform(CLI::AsSizeValue(true))
+      ->transform(CLI::AsSizeValue(true).description(""))
       ->type_name("SIZE");
   app->add_option("--threads", command->threads, "0 = all cores")->check(CLI::Range(0, 1024));
   app->add_flag("--dry-run", command->dry_run, "Say how large it would be; write nothing");

@@ -1,5 +1,7 @@
 // Options that several subcommands share, and what they become.
+#include <cerrno>
 #include <cstdlib>
+#include <cstring>
 #include <fstream>
 #include <initializer_list>
 #include <iostream>
@@ -54,7 +56,7 @@ CLI::Option* add_choice(CLI::App& app, const std::string& name, std::string& tar
 void add_size(CLI::App& app, const std::string& name, std::size_t& target,
               const std::string& help) {
   app.add_option(name, target, help + " (8192 or 8k)")
-      ->transform(CLI::AsSizeValue(false))
+      ->transform(CLI::AsSizeValue(false).description(""))
       ->type_name("SIZE");
 }
 
@@ -109,10 +111,49 @@ const char* advice(dsv32::ErrorCode code) noexcept {
   }
 }
 
+namespace {
+
+// Of these options those that the called subcommand has: "--ctx or --batch".
+std::string those_of(const CLI::App& root, std::initializer_list<const char*> names) {
+  std::string text;
+  for (const CLI::App* app : root.get_subcommands())
+    for (const char* name : names)
+      if (app->get_option_no_throw(name) != nullptr)
+        text += (text.empty() ? "" : " or ") + std::string(name);
+  return text;
+}
+
+}  // namespace
+
+std::string memory_advice(const CLI::App& root) {
+  const std::string sizes = those_of(root, {"--ctx", "--batch", "--chunk"});
+  return sizes.empty() ? "" : "a smaller " + sizes + " needs less";
+}
+
+std::string advice(const dsv32::Error& error, const CLI::App& root) {
+  using dsv32::ErrorCode;
+  if (dynamic_cast<const WeightsDoNotFit*>(&error) != nullptr) {
+    const std::string paging = those_of(root, {"--allow-paging"});
+    return "the weights alone are too many: `dsv32 quantize` writes a smaller copy" +
+           (paging.empty() ? "" : ", " + paging + " reads them from the disk again and again");
+  }
+  switch (error.code()) {
+    case ErrorCode::out_of_memory:
+      return memory_advice(root);
+    case ErrorCode::capacity:
+      return those_of(root, {"--ctx"}).empty() ? "" : advice(error.code());
+    case ErrorCode::context_length:
+      return root.got_subcommand("chat") ? advice(error.code()) : "a shorter text fits";
+    default:
+      return advice(error.code());
+  }
+}
+
 void add_model_name(CLI::App& app, ModelOptions& options, const char* rest) {
   app.add_option("-m,--model", options.model,
                  "Folder, file in it, or org/name[@revision] in the Hugging Face cache; "
-                 "DSV32_MODEL is the default");
+                 "DSV32_MODEL is the default")
+      ->type_name("MODEL");
   const std::string words = std::string("The model, unless -m names it") +
                             (*rest == '\0' ? "" : std::string("; then ") + rest);
   app.add_option("words", options.words, words)->type_name("MODEL");
@@ -157,8 +198,11 @@ void add_sampling(CLI::App& app, SamplingOptions& options) {
   app.add_option("--repetition-penalty", params.repetition_penalty, "Of prompt and output");
   app.add_option("--presence-penalty", params.presence_penalty, "Of output");
   app.add_option("--frequency-penalty", params.frequency_penalty, "Of output");
+  for (const char* name : {"--temp", "--top-p", "--top-k", "--min-p", "--repetition-penalty",
+                           "--presence-penalty", "--frequency-penalty"})
+    app.get_option(name)->default_str("the model's own");
   app.add_flag("--greedy", options.greedy, "The same as --temp 0");
-  app.add_option("--seed", options.seed, "Same seed, same answer");
+  app.add_option("--seed", options.seed, "Same seed, same answer")->default_str("drawn");
   options.max_tokens = kDefaultMaxTokens;
   add_size(app, "-n,--max-tokens", options.max_tokens, "Most tokens to write");
   add_size(app, "--think-budget", options.think_budget, "Most tokens of thinking; 0 = no limit");
@@ -219,6 +263,21 @@ dsv32::Checkpoint open_checkpoint(const std::filesystem::path& dir, const ModelO
   return dsv32::Checkpoint::open(dir, open);
 }
 
+namespace {
+
+// Whether the weights alone are more than there is, as far as the files can still tell.
+bool weights_do_not_fit(const std::filesystem::path& dir, const dsv32::LoadOptions& options) {
+  try {
+    const dsv32::Plan plan =
+        dsv32::Checkpoint::open(dir).plan({.access = options.access, .mtp = options.mtp});
+    return plan.available_bytes && plan.weight_bytes > *plan.available_bytes;
+  } catch (const dsv32::Error&) {
+    return false;
+  }
+}
+
+}  // namespace
+
 dsv32::Model load_model(const std::filesystem::path& dir, dsv32::LoadOptions options,
                         const Terminal& terminal, const Interrupt& interrupt) {
   if (!interrupt.problem().empty()) terminal.note("dsv32: warning: " + interrupt.problem());
@@ -231,7 +290,12 @@ dsv32::Model load_model(const std::filesystem::path& dir, dsv32::LoadOptions opt
   options.log = [&terminal](dsv32::LogLevel level, std::string_view message) {
     if (level == dsv32::LogLevel::warning) terminal.note("dsv32: warning: " + visible(message));
   };
-  return dsv32::Model::load(dir, options);
+  try {
+    return dsv32::Model::load(dir, options);
+  } catch (const dsv32::Error& error) {
+    if (error.code() != dsv32::ErrorCode::out_of_memory || !weights_do_not_fit(dir, options)) throw;
+    throw WeightsDoNotFit(error.code(), error.what());
+  }
 }
 
 namespace {
@@ -267,11 +331,14 @@ dsv32::GenerateOptions generate_options(const SamplingOptions& options, const ds
 
 std::string read_text(const std::string& path) {
   if (path == "-") return slurp(std::cin);
+  errno = 0;
   std::ifstream stream(path, std::ios::binary);
   std::string text;
-  if (stream && !std::filesystem::is_directory(path)) text = slurp(stream);
-  if (!stream || std::filesystem::is_directory(path))
-    throw UsageError("cannot read '" + path + "'");
+  if (stream) text = slurp(stream);
+  // A folder opens, and cannot be read.
+  const int error = std::filesystem::is_directory(path) ? EISDIR : errno;
+  if (!stream || error == EISDIR)
+    throw UsageError("cannot read '" + path + "': " + std::strerror(error));
   return text;
 }
 

@@ -212,7 +212,8 @@ void add_quantize(CLI::App& root, Context& context) {
       ->check(CLI::IsMember({64, 128}));
   app->add_option("--eval", command->eval,
                   "Compare the predictions on this text or these token ids (JSON); - = stdin")
-      ->type_name("FILE");
+      ->type_name("FILE")
+      ->default_str("a text of its own");
   app->add_flag("--no-eval", command->no_eval, "Do not compare");
   app->add_option("--threads", command->model.threads, "CPU threads; 0 = all cores")
       ->check(CLI::Range(0, 1024));
@@ -221,7 +222,7 @@ void add_quantize(CLI::App& root, Context& context) {
   app->add_option("--numerics", command->model.numerics, "Of both models while comparing")
       ->check(CLI::IsMember({"native", "exact"}));
   app->add_option("--shard-size", command->shard_bytes, "Most bytes of tensors in a file")
-      ->transform(CLI::AsSizeValue(true))
+      ->transform(CLI::AsSizeValue(true).description(""))
       ->type_name("SIZE");
   app->callback([command, &context] {
     context.run = [command, &context] { return run_quantize(*command, context.options); };

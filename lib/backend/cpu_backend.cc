@@ -119,11 +119,11 @@ CpuBackend::CpuBackend(const BackendOptions& options)
 std::shared_ptr<void> CpuBackend::allocate(std::size_t bytes) {
   if (bytes >= kMappedFrom) {
     std::shared_ptr<std::byte> pages = map_memory(bytes);
-    DSV32_CHECK(pages, out_of_memory, "could not map {} bytes", bytes);
+    DSV32_CHECK(pages, out_of_memory, "could not map {}", human_bytes(bytes));
     return pages;
   }
   void* memory = ::operator new (bytes, std::align_val_t{kAlignment}, std::nothrow);
-  DSV32_CHECK(memory != nullptr, out_of_memory, "could not allocate {} bytes", bytes);
+  DSV32_CHECK(memory != nullptr, out_of_memory, "could not allocate {}", human_bytes(bytes));
   return {memory, [](void* p) { ::operator delete (p, std::align_val_t{kAlignment}); }};
 }
 

@@ -169,8 +169,8 @@ std::string read_text(const Folder& folder, const std::string& name, std::size_t
   const std::filesystem::path path = folder.path() / name;
   const std::shared_ptr<const int> fd = open_file(folder, name, path);
   const std::size_t size = look_at(*fd, path).size;
-  DSV32_CHECK(size <= max_bytes, limit, "{} has {} bytes, more than {}", quote_path(path.string()),
-              size, max_bytes);
+  DSV32_CHECK(size <= max_bytes, limit, "{} has {}, more than {}", quote_path(path.string()),
+              human_bytes(size), human_bytes(max_bytes));
   std::string text(size, '\0');
   read_range(*fd, reinterpret_cast<std::byte*>(text.data()), 0, size, path);
   const std::string_view other = wrong_file(text);

@@ -3,6 +3,7 @@
 #ifndef DSV32_LIB_BASE_FORMAT_H_
 #define DSV32_LIB_BASE_FORMAT_H_
 
+#include <cstddef>
 #include <string>
 #include <string_view>
 
@@ -25,6 +26,9 @@ template <class... Values>
 std::string formatted(fmt::format_string<Values...> text, Values&&... values) {
   return vformatted(text, fmt::make_format_args(values...));
 }
+
+// For people: "1000 B", "1.5 KiB", "641.9 GiB".
+std::string human_bytes(std::size_t bytes);
 
 // fmt::join.
 template <class Range>

@@ -50,7 +50,10 @@ void SessionState::check_tokens(std::span<const TokenId> list, std::size_t befor
                 vocab - 1);
   }
   const auto most = static_cast<std::size_t>(shared().config.max_position_embeddings);
-  DSV32_CHECK(list.size() <= most && before <= most - list.size(), context_length,
+  const bool fits = list.size() <= most && before <= most - list.size();
+  DSV32_CHECK(fits || before > 0, context_length,
+              "{} tokens are more than the {} that the model has positions for", list.size(), most);
+  DSV32_CHECK(fits, context_length,
               "{} tokens behind {} are more than the {} that the model has positions for",
               list.size(), before, most);
 }

@@ -55,7 +55,7 @@ void lock(std::span<const std::byte> bytes, std::size_t all) {
   if (mlock(bytes.data(), bytes.size()) == 0) return;
   const int error = errno;
   throw Error(ErrorCode::out_of_memory,
-              formatted("lock_memory: cannot lock {} bytes of weights in memory: {}{}", all,
+              formatted("lock_memory: cannot lock {} of weights in memory: {}{}", human_bytes(all),
                         system_reason(error), lock_advice()));
 }
 
@@ -93,9 +93,9 @@ LoadedModel::LoadedModel(const std::filesystem::path& dir, const LoadOptions& lo
   if (load.preload || load.lock_memory) touch_weights();
   progress(1.0);
   log(LogLevel::info,
-      formatted("{}: weights {}, cache {}, activations {} bytes; kernel set {}, threads {}",
-                quote_path(dir.string()), weight_bytes, kv_cache_bytes(), activation_bytes(),
-                kernel_set(), backend_->workers().there));
+      formatted("{}: weights {}, cache {}, activations {}; kernel set {}, threads {}",
+                quote_path(dir.string()), human_bytes(weight_bytes), human_bytes(kv_cache_bytes()),
+                human_bytes(activation_bytes()), kernel_set(), backend_->workers().there));
   if (turns_->executor()) turns_->executor()->set_caller(nullptr);
   loading_.reset();
 }

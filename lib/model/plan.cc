@@ -89,10 +89,11 @@ Plan make_plan(const ModelConfig& config, const Shards& shards, const PlanOption
   const std::size_t need = plan.weight_bytes + plan.kv_cache_bytes + plan.activation_bytes;
   plan.fits = !plan.available_bytes || need <= *plan.available_bytes;
   if (!plan.fits) {
-    plan.reason = formatted(
-        "needs {} bytes (weights {}, cache {}, activations {}), {} are available: {} too few", need,
-        plan.weight_bytes, plan.kv_cache_bytes, plan.activation_bytes, *plan.available_bytes,
-        need - *plan.available_bytes);
+    plan.reason =
+        formatted("needs {} (weights {}, cache {}, activations {}), {} are available: {} too few",
+                  human_bytes(need), human_bytes(plan.weight_bytes),
+                  human_bytes(plan.kv_cache_bytes), human_bytes(plan.activation_bytes),
+                  human_bytes(*plan.available_bytes), human_bytes(need - *plan.available_bytes));
   }
   return plan;
 }

@@ -65,7 +65,8 @@ void read_files(Shards& shards, const OpenOptions& options, FloatState& ours) {
   if (all == 0) return;
   const std::optional<std::size_t> there = backend_kind(Device::cpu).available_memory({});
   DSV32_CHECK(!there || all <= *there, out_of_memory,
-              "reading the files takes {} bytes, {} are available", all, *there);
+              "reading the files takes {}, {} are available", human_bytes(all),
+              human_bytes(*there));
   std::size_t done = 0;
   shards.read_all([&](std::size_t bytes) {
     done += bytes;

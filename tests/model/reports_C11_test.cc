@@ -87,7 +87,7 @@ const Check kPlanChecks[] = {
        const Plan tight = plan({.memory_bytes = 1000});
        CHECK(tight.available_bytes == 1000);
        CHECK_FALSE(tight.fits);
-       CHECK(tight.reason.find("1000 are available") != std::string::npos);
+       CHECK(tight.reason.find("1000 B are available") != std::string::npos);
      }},
 };
 

@@ -29,8 +29,9 @@ def main(program, script, out):
     done = subprocess.run([program, "generate", "-m", str(out), "x"], capture_output=True, text=True)
     print(done.stderr.strip())
     assert done.returncode != 0 and "needs" in done.stderr and "are available" in done.stderr, done
-    weights = int(done.stderr.split("weights ")[1].split(",")[0])
-    assert 600e9 < weights < 689_471_107_200, weights  # without the MTP layer
+    weights = float(done.stderr.split("weights ")[1].split(" GiB,")[0])
+    assert 560 < weights < 642.1, weights  # without the MTP layer
+    assert "--ctx" not in done.stderr and "dsv32 quantize" in done.stderr, done.stderr
 
 
 main(sys.argv[1], sys.argv[2], pathlib.Path(sys.argv[3]))
