@@ -40,28 +40,46 @@ std::string run_tool(const dsv32::ToolCall& call) {
   return R"({"error": "there is no such function"})";
 }
 
-bool show(const dsv32::ParseEvent& event) {
+// Prints thinking and answer as they come, each on lines of its own.
+class Printer {
+ public:
   using Kind = dsv32::ParseEvent::Kind;
-  if (event.kind == Kind::reasoning || event.kind == Kind::content) {
+
+  bool operator()(const dsv32::ParseEvent& event) {
+    if (event.kind != Kind::reasoning && event.kind != Kind::content) return true;
+    if (event.kind != last_) {
+      end_line();
+      if (event.kind == Kind::reasoning) std::fputs("(thinking) ", stdout);
+    }
+    last_ = event.kind;
     std::fputs(event.text.c_str(), stdout);
     std::fflush(stdout);
+    return true;  // false would stop the answer
   }
-  return true;  // false would stop the answer
-}
+  void end_line() {
+    if (last_ != Kind::markup) std::fputs("\n", stdout);
+    last_ = Kind::markup;  // nothing is open
+  }
+
+ private:
+  Kind last_ = Kind::markup;
+};
 
 // Appends to `conversation` until the model answers without a call. False: it never did.
 bool answer(dsv32::Session& session, std::vector<dsv32::Message>& conversation) {
   dsv32::ChatOptions options;
   for (int round = 0; round < kMaxRounds; ++round) {
-    std::printf("\n[model] ");
+    Printer printer;
     // The session keeps what it has read: only what is new in the conversation is computed.
     const dsv32::ChatTurn turn =
-        dsv32::chat(session, conversation, dsv32::ThinkingMode::thinking, options, show);
+        dsv32::chat(session, conversation, dsv32::ThinkingMode::thinking, options,
+                    [&](const dsv32::ParseEvent& event) { return printer(event); });
+    printer.end_line();
     conversation.push_back(turn.message);
     if (turn.message.tool_calls.empty()) return turn.finish_reason == dsv32::FinishReason::stop;
     for (const dsv32::ToolCall& call : turn.message.tool_calls) {
       const std::string result = run_tool(call);
-      std::printf("\n[call] %s(%s)\n[result] %s", call.name.c_str(), call.arguments_json.c_str(),
+      std::printf("(call) %s(%s)\n(result) %s\n", call.name.c_str(), call.arguments_json.c_str(),
                   result.c_str());
       conversation.push_back({.role = dsv32::Role::tool, .content = result});
     }
@@ -81,9 +99,7 @@ int main(int argc, char** argv) try {
        .tools_json = {kWeatherTool}},
       {.role = dsv32::Role::user, .content = argv[2]},
   };
-  const bool done = answer(session, conversation);
-  std::printf("\n");
-  return done ? 0 : 1;
+  return answer(session, conversation) ? 0 : 1;
 } catch (const dsv32::Error& error) {
   return std::fprintf(stderr, "%s\n", error.what()), 1;
 }

@@ -133,6 +133,9 @@ def main(out):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
+    if sys.argv[1:] in (["--help"], ["-h"]):
+        print(__doc__)
+    elif len(sys.argv) != 2 or sys.argv[1].startswith("-"):
         sys.exit(__doc__)
-    main(pathlib.Path(sys.argv[1]))
+    else:
+        main(pathlib.Path(sys.argv[1]))

@@ -49,4 +49,9 @@ def main(path):
     print("};\n\n}  // namespace dsv32")
 
 
-main(sys.argv[1])
+if sys.argv[1:] in (["--help"], ["-h"]):
+    print(__doc__)
+elif len(sys.argv) != 2 or sys.argv[1].startswith("-"):
+    sys.exit(__doc__)
+else:
+    main(sys.argv[1])

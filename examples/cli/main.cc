@@ -54,12 +54,15 @@ std::string no_subcommand(const CLI::App& root) {
   return "unknown subcommand '" + *word + "'; there are " + names;
 }
 
-// Whether all that was written to stdout arrived.
+// Whether all that was written to stdout arrived. The reason is known if it is the last piece that
+// did not.
 int written(int code, const Terminal& terminal) {
   std::cout.flush();
-  if (std::cout.good() && std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return code;
+  const bool flushed = std::fflush(stdout) == 0;
   const int error = errno;
-  terminal.error(std::string("cannot write to stdout: ") + std::strerror(error));
+  if (flushed && std::cout.good() && std::ferror(stdout) == 0) return code;
+  terminal.error("cannot write to stdout" +
+                 (flushed ? std::string() : std::string(": ") + std::strerror(error)));
   return kFailure;
 }
 

@@ -331,15 +331,12 @@ dsv32::GenerateOptions generate_options(const SamplingOptions& options, const ds
 
 std::string read_text(const std::string& path) {
   if (path == "-") return slurp(std::cin);
-  errno = 0;
-  std::ifstream stream(path, std::ios::binary);
-  std::string text;
-  if (stream) text = slurp(stream);
-  // A folder opens, and cannot be read.
-  const int error = std::filesystem::is_directory(path) ? EISDIR : errno;
-  if (!stream || error == EISDIR)
-    throw UsageError("cannot read '" + path + "': " + std::strerror(error));
-  return text;
+  errno = std::filesystem::is_directory(path) ? EISDIR : 0;  // a folder opens, and cannot be read
+  std::ifstream stream;
+  if (errno == 0) stream.open(path, std::ios::binary);
+  if (errno != 0 || !stream)
+    throw UsageError("cannot read '" + path + "': " + std::strerror(errno));
+  return slurp(stream);
 }
 
 std::string read_prompt(const std::vector<std::string>& words, const std::string& file) {

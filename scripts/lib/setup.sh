@@ -12,13 +12,29 @@ export CMAKE_PREFIX_PATH="$deps/usr${CMAKE_PREFIX_PATH:+:$CMAKE_PREFIX_PATH}"
 say() { printf '%s\n' "$*"; }
 die() { code=$1; shift; printf 'error: %s\n' "$*" >&2; exit "$code"; }
 
+# On a terminal: how far the build is, "[12/117]" of the log's last line, once a second.
+show_progress() {
+  local last
+  [ -t 1 ] || return 0
+  while sleep 1; do
+    last=$(tail -n 1 "$2" | sed -n 's/^\(\[[0-9]*\/[0-9]*\]\).*/\1/p')
+    [ -z "$last" ] || printf '\r\033[K== %s ... %s ' "$1" "$last"
+  done
+}
+
 # step NAME COMMAND...: prints the step and its seconds; its output goes to build/logs/NAME.log, and
 # the end of it is shown when it fails. step_times holds "SECONDS CPU_SECONDS NAME" of every step.
 step_times=()
 step() {
   local name=$1 log=$root/build/logs/${1// /_}.log rc=0 wall cpu TIMEFORMAT='%0R %1U %1S'; shift
   printf '== %s ... ' "$name"
+  : >"$log"
+  show_progress "$name" "$log" &
+  local shower=$!
   { time "$@" >"$log" 2>&1 </dev/null; } 2>"${log%.log}.time" || rc=$?
+  kill "$shower" 2>/dev/null || true
+  wait "$shower" 2>/dev/null || true
+  [ ! -t 1 ] || printf '\r\033[K== %s ... ' "$name"
   read -r wall cpu < <(awk '{print $1, $2 + $3}' "${log%.log}.time")
   step_times+=("$wall $cpu $name")
   if [ $rc -eq 0 ]; then
@@ -38,7 +54,8 @@ has_cmake() {
   has_command cmake && [ "$(printf '%s\n3.25\n' "$(cmake --version | sed -n '1s/[^0-9.]*//p')" | sort -V | head -1)" = 3.25 ]
 }
 
-# The Debian packages behind what is missing. `demo` is a part of `full`.
+# The Debian packages behind what is missing: of scripts/apt-packages.txt, and for `full` of
+# apt-packages-dev.txt, too.
 missing_packages() {
   has_command "${CXX:-g++}" || echo g++
   has_cmake || echo cmake
