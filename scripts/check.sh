@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Sets this machine up, builds everything, runs all tests; the last line is "N passed, N failed".
 #   --full    also: all mutants instead of ten, every kernel set under the sanitizers, 163,840
-#             positions, a million rows for the sampler, all tests built by clang, the kernels for
-#             64-bit ARM
+#             positions, a million rows for the sampler, every command of README and docs in a clean
+#             clone, all tests built by clang, the kernels for 64-bit ARM
 #   --quick   build and tests only
 # Without an option it takes about 40 minutes on two cores with nothing built. Slow checks
 # are not repeated while what they depend on is unchanged (lib/stamp.sh); they say so.
@@ -118,6 +118,7 @@ if [ "$mode" = --full ]; then
   once check "163,840 positions" "${code[@]}" -- build/dev/tests/model_tests "[long]"
   [ -z "$clang" ] || once check "the sampler, a million times" "${code[@]}" scripts/fuzz.sh --with "$clang" -- \
     scripts/fuzz.sh sampler runs=1000000
+  check "commands of the documents" python3 -B tests/public/readme_commands.py . --run
   clang_tests "$clang"
   arm
 fi

@@ -153,10 +153,10 @@ std::vector<dsv32::TokenId> input_ids(const TraceCommand& command,
                                       const std::filesystem::path& dir) {
   if (command.ids.empty() == command.prompt_file.empty())
     throw UsageError("give either --ids or --prompt-file");
-  std::vector<dsv32::TokenId> ids = command.ids.empty()
-                                        ? dsv32::Tokenizer::load(dir / "tokenizer.json")
-                                              .encode(read_text(command.prompt_file), true)
-                                        : parse_ids(read_text(command.ids));
+  const bool given = !command.ids.empty();
+  const std::string text = read_text(given ? command.ids : command.prompt_file);
+  std::vector<dsv32::TokenId> ids =
+      given ? parse_ids(text) : dsv32::Tokenizer::load(dir / "tokenizer.json").encode(text, true);
   if (ids.empty()) throw UsageError("there are no tokens");
   return ids;
 }
