@@ -1,9 +1,10 @@
-// Ctrl-C: the first press stops the answer, the second ends the program.
+// Ctrl-C: the first press stops the answer, the second ends the program. Other signals end it.
 #ifndef EXAMPLES_CLI_INTERRUPT_H_
 #define EXAMPLES_CLI_INTERRUPT_H_
 
 #include <atomic>
 #include <mutex>
+#include <signal.h>
 #include <stop_token>
 #include <string>
 #include <termios.h>
@@ -11,9 +12,12 @@
 
 namespace cli {
 
-// Blocks SIGINT for this thread and all that it starts, and waits for it on a thread of its own, so
-// that stopping is an ordinary call and no code runs inside a signal handler. One a program, made
-// before the model is loaded. Where the system gives no thread, the first press ends the program.
+// Blocks SIGINT, SIGTERM, SIGHUP and SIGQUIT for this thread and all that it starts, and waits for
+// them on a thread of its own, so that stopping is an ordinary call and no code runs inside a
+// signal handler. Whatever ends the program ends a running tool's group with it, and leaves the
+// terminal as it was. Signals other than SIGINT that were ignored (nohup) stay so. One a program,
+// made before the model is loaded. Where the system gives no thread, the first press ends the
+// program.
 class Interrupt {
  public:
   Interrupt();
@@ -23,7 +27,7 @@ class Interrupt {
 
   std::stop_token token() const;  // of the answer that began last
   bool pressed() const { return token().stop_requested(); }
-  void begin();  // a new answer: a new token, earlier presses forgotten
+  void begin();  // a new answer, or a prompt: a new token, earlier presses forgotten
   void press();  // as if the key had been pressed; ends the program at the second
   int wake_fd() const noexcept { return wake_[0]; }  // readable after a press
   void clear_wake() const;
@@ -36,6 +40,7 @@ class Interrupt {
   mutable std::mutex mutex_;
   std::stop_source source_;
   int presses_ = 0;
+  sigset_t signals_{};  // waited for
   int wake_[2] = {-1, -1};
   std::atomic<bool> quit_{false};
   std::string problem_;

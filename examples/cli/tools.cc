@@ -5,8 +5,8 @@
 #include <cerrno>
 #include <cstring>
 #include <fcntl.h>
-#include <fstream>
-#include <iterator>
+#include <mutex>
+#include <optional>
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
@@ -18,6 +18,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/json_text.h"
+#include "cli/text_input.h"
 
 extern char** environ;
 
@@ -64,6 +65,30 @@ bool write_input(const Fd& fd, const std::string& text) {
   return ::lseek(fd.get(), 0, SEEK_SET) == 0;
 }
 
+// The group of the tool that runs; 0 = none. Where signals that end the program have handlers, they
+// are held back while the lock is.
+std::mutex g_group_mutex;
+pid_t g_group = 0;
+
+class Held {
+ public:
+  Held() {
+    sigset_t all;
+    sigfillset(&all);
+    ::pthread_sigmask(SIG_BLOCK, &all, &before_);
+    g_group_mutex.lock();
+  }
+  ~Held() {
+    g_group_mutex.unlock();
+    ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+  }
+  Held(const Held&) = delete;
+  Held& operator=(const Held&) = delete;
+
+ private:
+  sigset_t before_{};
+};
+
 // In a process group of its own, with signals as a program expects them. Returns an errno.
 int spawn(const std::vector<std::string>& command, int in, int out, pid_t& pid) {
   std::vector<char*> argv;
@@ -81,7 +106,12 @@ int spawn(const std::vector<std::string>& command, int in, int out, pid_t& pid) 
   posix_spawnattr_setsigmask(&attributes, &none);
   posix_spawnattr_setpgroup(&attributes, 0);
   posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETPGROUP);
-  const int error = posix_spawnp(&pid, argv[0], &actions, &attributes, argv.data(), environ);
+  int error = 0;
+  {
+    const Held held;
+    error = posix_spawnp(&pid, argv[0], &actions, &attributes, argv.data(), environ);
+    if (error == 0) g_group = pid;
+  }
   posix_spawnattr_destroy(&attributes);
   posix_spawn_file_actions_destroy(&actions);
   return error;
@@ -104,19 +134,33 @@ std::string read_output(int fd, Clock::time_point deadline, const std::stop_toke
   }
 }
 
+// Its number is the group's as long as nobody has waited for it. Returns its status, if it is
+// known.
+std::optional<int> end_group(pid_t pid) {
+  const Held held;
+  int status = 0;
+  ::kill(-pid, SIGKILL);
+  pid_t done = 0;
+  while ((done = ::waitpid(pid, &status, 0)) < 0 && errno == EINTR) {
+  }
+  g_group = 0;
+  return done == pid ? std::optional(status) : std::nullopt;
+}
+
 // The exit status, waiting no longer than the deadline; "" or what was wrong.
 std::string finish(pid_t pid, Clock::time_point deadline, const std::stop_token& cancel) {
-  int status = 0;
-  pid_t done = 0;
-  while ((done = ::waitpid(pid, &status, WNOHANG)) == 0) {
+  siginfo_t info{};
+  while (::waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+         info.si_pid == 0) {
     if (cancel.stop_requested() || Clock::now() >= deadline) {
-      ::kill(-pid, SIGKILL);
-      ::waitpid(pid, &status, 0);
+      end_group(pid);
       return cancel.stop_requested() ? "stopped" : "no end in time";
     }
     ::poll(nullptr, 0, 2);
   }
-  if (done < 0) return "lost";
+  const std::optional<int> ended = end_group(pid);
+  if (!ended) return "lost";
+  const int status = *ended;
   if (WIFSIGNALED(status)) return "killed by signal " + std::to_string(WTERMSIG(status));
   const int code = WEXITSTATUS(status);
   return code == 0 ? "" : "exit status " + std::to_string(code);
@@ -153,10 +197,7 @@ Tool parse_tool(const Json& entry, const std::filesystem::path& folder) {
 }  // namespace
 
 std::vector<Tool> load_tools(const std::filesystem::path& file) {
-  std::ifstream stream(file);
-  if (!stream) throw std::runtime_error("cannot read tools file '" + file.string() + "'");
-  const std::string text(std::istreambuf_iterator<char>(stream), {});
-  const Json list = parse_json(text).value_or(Json());
+  const Json list = parse_json(read_file(file.string())).value_or(Json());
   if (!list.is_array())
     throw std::runtime_error("tools file '" + file.string() + "' is not a JSON list");
   std::vector<Tool> tools;
@@ -192,6 +233,11 @@ ToolResult run_tool(const Tool& tool, const std::string& arguments_json, std::st
   if (!trouble.empty()) return failed(tool.name + ": " + trouble);
   while (!text.empty() && (text.back() == '\n' || text.back() == '\r')) text.pop_back();
   return {.ok = true, .text = text};
+}
+
+void kill_running_tool() noexcept {
+  const Held held;
+  if (g_group > 0) ::kill(-g_group, SIGKILL);
 }
 
 ToolResult run_tool_by_name(const std::vector<Tool>& tools, const std::string& name,

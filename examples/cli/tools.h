@@ -34,8 +34,13 @@ struct ToolResult {
 };
 
 // Never throws for what the program does: it fails, hangs, floods, dies. Its process group is
-// killed when the time is up, `cancel` is requested, or it has printed more than 64 KiB.
+// killed when the time is up, `cancel` is requested, or it has printed more than 64 KiB; what it
+// leaves behind in that group is killed when it ends.
 ToolResult run_tool(const Tool& tool, const std::string& arguments_json, std::stop_token cancel);
+
+// The process group of the tool that runs, if one does: for who is about to end the program. Also
+// from a signal handler, on the thread that runs tools.
+void kill_running_tool() noexcept;
 
 // The tool of that name, or an error as its result.
 ToolResult run_tool_by_name(const std::vector<Tool>& tools, const std::string& name,
