@@ -77,7 +77,7 @@ struct SamplingOptions {
   CLI::App* app = nullptr;  // to see which options were given
   dsv32::SamplingParams params{};
   bool greedy = false;
-  std::uint64_t seed = 0;
+  std::string seed{};  // a number; -1 = a fresh one
   std::size_t max_tokens = 0;
   std::size_t think_budget = 0;
   std::vector<std::string> stop{};
@@ -120,7 +120,8 @@ void check_sampling(const SamplingOptions& options);
 // The model's own sampling, changed by the options that were given.
 dsv32::GenerateOptions generate_options(const SamplingOptions& options, const dsv32::Model& model);
 
-// A whole file, or stdin for "-". Throws UsageError if it cannot be read.
+// A whole file, or stdin for "-", without a byte order mark. Throws UsageError if it cannot be
+// read, or is UTF-16.
 std::string read_text(const std::string& path);
 // The prompt: words joined by spaces, or the file, or stdin. Throws UsageError if there is none.
 std::string read_prompt(const std::vector<std::string>& words, const std::string& file);

@@ -1,17 +1,18 @@
 // Options that several subcommands share, and what they become.
-#include <cerrno>
+#include <algorithm>
+#include <cctype>
+#include <charconv>
 #include <cstdlib>
-#include <cstring>
-#include <fstream>
 #include <initializer_list>
-#include <iostream>
-#include <iterator>
 #include <limits>
 #include <map>
+#include <optional>
+#include <string_view>
 
 #include "cli/cli.h"
 #include "cli/hub.h"
 #include "cli/json_text.h"
+#include "cli/text_input.h"
 
 namespace cli {
 namespace {
@@ -53,15 +54,48 @@ CLI::Option* add_choice(CLI::App& app, const std::string& name, std::string& tar
   return app.add_option(name, target, help)->check(CLI::IsMember(names));
 }
 
-void add_size(CLI::App& app, const std::string& name, std::size_t& target,
-              const std::string& help) {
-  app.add_option(name, target, help + " (8192 or 8k)")
-      ->transform(CLI::AsSizeValue(false).description(""))
-      ->type_name("SIZE");
+// All of it, or nothing: no sign, no rest, nothing that a number of this size cannot hold.
+std::optional<std::uint64_t> whole_number(std::string_view text) {
+  std::uint64_t value = 0;
+  const char* end = text.data() + text.size();
+  const auto [stopped, error] = std::from_chars(text.data(), end, value);
+  if (text.empty() || error != std::errc() || stopped != end) return std::nullopt;
+  return value;
 }
 
-std::string slurp(std::istream& stream) {
-  return {std::istreambuf_iterator<char>(stream), std::istreambuf_iterator<char>()};
+// 8192, 8k, 8 KiB: units of 1024.
+std::optional<std::uint64_t> size_value(std::string_view text) {
+  const std::size_t digits = std::min(text.find_first_not_of("0123456789"), text.size());
+  const auto value = whole_number(text.substr(0, digits));
+  std::string_view unit = text.substr(digits);
+  unit.remove_prefix(std::min(unit.find_first_not_of(' '), unit.size()));
+  std::string name(unit);
+  std::transform(name.begin(), name.end(), name.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  if (name.ends_with('b')) name.pop_back();
+  if (name.size() == 2 && name[1] == 'i') name.pop_back();
+  const std::size_t power = std::string_view("kmgt").find(name);
+  if (!value || (!name.empty() && (name.size() > 1 || power == std::string_view::npos))) return {};
+  const auto shift = static_cast<unsigned>(name.empty() ? 0 : 10 * (power + 1));
+  if (*value > (std::numeric_limits<std::uint64_t>::max() >> shift)) return std::nullopt;
+  return *value << shift;
+}
+
+// `unlimited`: what -1 means, where it means something.
+void add_size(CLI::App& app, const std::string& name, std::size_t& target, const std::string& help,
+              std::optional<std::size_t> unlimited = {}) {
+  const auto read = [unlimited](std::string& text) {
+    const auto value = unlimited && text == "-1" ? unlimited : size_value(text);
+    if (!value)
+      return "'" + text + "' is not a size such as 8192 or 8k" +
+             (unlimited ? std::string(", nor -1") : std::string());
+    text = std::to_string(*value);
+    return std::string();
+  };
+  app.add_option(name, target,
+                 help + (unlimited ? " (8192 or 8k; -1 = no limit)" : " (8192 or 8k)"))
+      ->transform(CLI::Validator(read, ""))
+      ->type_name("SIZE");
 }
 
 }  // namespace
@@ -101,7 +135,7 @@ const char* advice(dsv32::ErrorCode code) noexcept {
     case ErrorCode::capacity:
       return "a larger --ctx makes room";
     case ErrorCode::context_length:
-      return "shorten the prompt, or /reset the conversation";
+      return "shorten the prompt";
     case ErrorCode::unsupported:
       return "`dsv32 info` shows what this machine and build can do";
     case ErrorCode::internal:
@@ -202,10 +236,20 @@ void add_sampling(CLI::App& app, SamplingOptions& options) {
                            "--presence-penalty", "--frequency-penalty"})
     app.get_option(name)->default_str("the model's own");
   app.add_flag("--greedy", options.greedy, "The same as --temp 0");
-  app.add_option("--seed", options.seed, "Same seed, same answer")->default_str("drawn");
+  app.add_option("--seed", options.seed, "Same seed, same answer; -1 = a fresh one")
+      ->check(CLI::Validator(
+          [](std::string& text) {
+            return text == "-1" || whole_number(text)
+                       ? std::string()
+                       : "'" + text + "' is not a number from 0 to 18446744073709551615, nor -1";
+          },
+          ""))
+      ->type_name("UINT")
+      ->default_str("drawn");
   options.max_tokens = kDefaultMaxTokens;
-  add_size(app, "-n,--max-tokens", options.max_tokens, "Most tokens to write");
-  add_size(app, "--think-budget", options.think_budget, "Most tokens of thinking; 0 = no limit");
+  add_size(app, "-n,--max-tokens", options.max_tokens, "Most tokens to write",
+           std::numeric_limits<std::size_t>::max());
+  add_size(app, "--think-budget", options.think_budget, "Most tokens of thinking; 0 = no limit", 0);
   app.add_option("--stop", options.stop, "Text that ends the answer; may be repeated")
       ->type_size(1)
       ->allow_extra_args(false);
@@ -312,7 +356,7 @@ dsv32::GenerateOptions asked_for(const SamplingOptions& options, dsv32::Sampling
   if (given("--presence-penalty")) params.presence_penalty = asked.presence_penalty;
   if (given("--frequency-penalty")) params.frequency_penalty = asked.frequency_penalty;
   if (options.greedy) params.temperature = 0.0f;
-  if (given("--seed")) params.seed = options.seed;
+  if (given("--seed")) params.seed = whole_number(options.seed);
   dsv32::GenerateOptions result;
   result.sampling = std::move(params);
   result.max_tokens = options.max_tokens;
@@ -330,13 +374,11 @@ dsv32::GenerateOptions generate_options(const SamplingOptions& options, const ds
 }
 
 std::string read_text(const std::string& path) {
-  if (path == "-") return slurp(std::cin);
-  errno = std::filesystem::is_directory(path) ? EISDIR : 0;  // a folder opens, and cannot be read
-  std::ifstream stream;
-  if (errno == 0) stream.open(path, std::ios::binary);
-  if (errno != 0 || !stream)
-    throw UsageError("cannot read '" + path + "': " + std::strerror(errno));
-  return slurp(stream);
+  try {
+    return read_file(path);
+  } catch (const std::runtime_error& error) {
+    throw UsageError(error.what());
+  }
 }
 
 std::string read_prompt(const std::vector<std::string>& words, const std::string& file) {
