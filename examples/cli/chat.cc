@@ -1,7 +1,11 @@
 // `dsv32 chat`: a conversation, typed or from a script.
 #include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <cstring>
 #include <fcntl.h>
 #include <memory>
+#include <optional>
 #include <unistd.h>
 
 #include "cli/cli.h"
@@ -14,12 +18,14 @@ namespace {
 constexpr const char* kHelp =
     "/help             this list\n"
     "/reset            forget the conversation\n"
-    "/system [TEXT]    show or change the system message, and forget the conversation\n"
+    "/undo             forget the last exchange\n"
+    "/drop [N]         forget the N oldest exchanges (1): room in a full context\n"
+    "/system [TEXT]    show or change the system message; a change forgets the conversation\n"
     "/tools            the tools the model may call\n"
-    "/think [on|off]   whether it thinks before it answers\n"
+    "/think [on|off]   show or change whether it thinks before it answers\n"
     "/stats            tokens, speed, keys that attention read\n"
     "/exit             leave; so does Ctrl-D\n"
-    "Ctrl-C stops an answer, twice ends the program. A line that ends in \\ goes on.\n";
+    "Ctrl-C stops an answer; twice, it ends the program. A line that ends in \\ goes on.\n";
 
 struct ChatCommand {
   ModelOptions model{};
@@ -28,111 +34,197 @@ struct ChatCommand {
   std::string tools{};
   std::string script{};
   bool no_think = false;
+  bool json_lines = false;
 };
+
+enum class Format { text, json, json_lines };
 
 // One loop for typed lines, piped lines and scripts.
 class Repl {
  public:
   Repl(Conversation& conversation, const Terminal& terminal, Interrupt& interrupt, bool typed,
-       bool json)
+       Format format)
       : conversation_(conversation),
         terminal_(terminal),
         interrupt_(interrupt),
         typed_(typed),
-        json_(json) {}
+        format_(format) {}
 
+  // Whatever ends it, --json gets the turns so far.
   int run(LineReader& reader) {
-    std::string line;
-    for (;;) {
-      switch (reader.read(line)) {
-        case LineReader::Result::end:
-          if (typed_) terminal_.write("\n");
-          return finish();
-        case LineReader::Result::interrupted:
-          if (!typed_) return kInterrupted;
-          terminal_.note("\n(Ctrl-C once more, or /exit, to leave)");
-          continue;
-        case LineReader::Result::line:
-          break;
-      }
-      interrupt_.begin();
-      if (line.find_first_not_of(" \t") == std::string::npos) continue;
-      if (!typed_ && line[0] == '#') continue;  // scripts have comments
-      if (!typed_ && !json_) terminal_.write_foreign("> " + line + "\n");
-      if (line[0] == '/') {
-        if (!command(line)) return finish();
-      } else if (const int code = say(line); code != kOk) {
-        return code;
-      }
+    try {
+      const int code = answer_lines(reader);
+      finish();
+      return code;
+    } catch (const OutputError&) {
+      throw;
+    } catch (...) {
+      finish();
+      throw;
     }
   }
 
  private:
-  int finish() {
-    if (json_) terminal_.write(one_line({{"turns", turns_}}) + "\n");
-    return failed_ ? kFailure : kOk;
+  int answer_lines(LineReader& reader) {
+    std::string line;
+    for (;;) {
+      switch (next(reader, line)) {
+        case LineReader::Result::end:
+          if (typed_) terminal_.write("\n");
+          return ended();
+        case LineReader::Result::interrupted:
+          if (!typed_) return kInterrupted;
+          terminal_.note("\n(Ctrl-C once more, or /exit, to leave)");
+          continue;
+        case LineReader::Result::dropped:
+          terminal_.write("\n");
+          break;
+        case LineReader::Result::cut:
+          terminal_.error(
+              "this terminal cuts longer lines, so nothing was sent: end parts of it "
+              "in \\, or use --script");
+          break;
+        case LineReader::Result::line:
+          interrupt_.begin();
+          if (const auto code = take(line)) return *code;
+          break;
+      }
+      interrupt_.begin();  // what was pressed meant the answer
+    }
+  }
+
+  static LineReader::Result next(LineReader& reader, std::string& line) {
+    try {
+      return reader.read(line);
+    } catch (const std::runtime_error& error) {
+      throw UsageError(error.what());
+    }
+  }
+
+  // An exit code, if that was the last line.
+  std::optional<int> take(const std::string& line) {
+    if (line.find_first_not_of(" \t") == std::string::npos) return {};
+    if (!typed_ && line[0] == '#') return {};  // scripts have comments
+    if (!typed_ && format_ == Format::text) terminal_.write_foreign("> " + line + "\n");
+    if (line[0] == '/') return command(line) ? std::nullopt : std::optional(ended());
+    const int code = say(line);
+    return code == kOk ? std::nullopt : std::optional(code);
+  }
+
+  int ended() const { return failed_ ? kFailure : kOk; }
+  void finish() {
+    if (format_ == Format::json) terminal_.write(one_line({{"turns", turns_}}) + "\n");
   }
 
   // Typed: what goes wrong is said, and the conversation goes on. A script ends.
   int say(const std::string& text) {
     try {
       const auto outcome = conversation_.say(text);
-      turns_.push_back({{"user", text}, {"rounds", conversation_.rounds()}});
+      keep_turn(text, "");
       if (outcome == Conversation::Outcome::stopped) {
-        terminal_.note("(stopped; this exchange is forgotten)");
+        terminal_.aside("(stopped; /undo forgets this exchange)");
         return typed_ ? kOk : kInterrupted;
       }
       if (outcome == Conversation::Outcome::too_many_calls) {
-        terminal_.error(
-            "the model went on calling tools; this exchange is forgotten (see --max-tool-rounds)");
+        terminal_.error("the model went on calling tools (see --max-tool-rounds)");
         failed_ = !typed_;
       }
     } catch (const dsv32::Error& error) {
+      keep_turn(text, error.what());
       if (!typed_ || error.code() == dsv32::ErrorCode::device) throw;
-      terminal_.error(std::string(error.what()) + "; " + advice(error.code()));
+      terminal_.error(std::string(error.what()) + remedy(error.code()));
     }
     return kOk;
   }
 
+  std::string remedy(dsv32::ErrorCode code) const {
+    const std::string advised = advice(code);
+    const bool full =
+        code == dsv32::ErrorCode::capacity || code == dsv32::ErrorCode::context_length;
+    if (full && conversation_.exchanges() > 0)
+      return "; /drop forgets the oldest exchange, /drop N more of them, /reset all" +
+             std::string(code == dsv32::ErrorCode::capacity ? "; a larger --ctx makes room" : "");
+    return advised.empty() ? "" : "; " + advised;
+  }
+
+  void keep_turn(const std::string& text, const std::string& error) {
+    if (format_ == Format::text) return;
+    Json turn = {{"user", text}, {"rounds", conversation_.rounds()}};
+    if (!error.empty()) turn["error"] = error;
+    if (format_ == Format::json_lines)
+      terminal_.write(one_line(turn) + "\n");
+    else
+      turns_.push_back(std::move(turn));
+  }
+
+  // False: leave.
   bool command(const std::string& line) {
     const auto space = line.find(' ');
     const std::string word = line.substr(1, space == std::string::npos ? space : space - 1);
     const std::string rest = space == std::string::npos ? "" : line.substr(space + 1);
-    ConversationOptions& options = conversation_.options();
     if (word == "exit" || word == "quit") return false;
     if (word == "help") {
       say_text(kHelp);
     } else if (word == "reset") {
       conversation_.reset();
       say_text("(forgotten)\n");
+    } else if (word == "undo") {
+      forgotten(conversation_.drop_newest());
+    } else if (word == "drop") {
+      drop(rest);
     } else if (word == "system") {
-      if (!rest.empty()) {
-        options.system = rest;
-        conversation_.reset();
-      }
-      say_text("system: " + options.system + "\n");
+      system(rest);
     } else if (word == "tools") {
-      if (options.tools.empty()) say_text("(none; see --tools)\n");
-      for (const Tool& tool : options.tools) say_text(tool.schema_json + "\n");
+      const std::vector<Tool>& tools = conversation_.options().tools;
+      if (tools.empty()) say_text("(none; see --tools)\n");
+      for (const Tool& tool : tools) say_text(tool.schema_json + "\n");
     } else if (word == "think") {
-      if (!rest.empty() && rest != "on" && rest != "off") {
-        complain("/think takes on or off");
-        return true;
-      }
-      options.thinking = rest.empty() ? !options.thinking : rest == "on";
-      say_text(options.thinking ? "(it thinks first)\n" : "(it answers at once)\n");
+      think(rest);
     } else if (word == "stats") {
-      say_text(summary(conversation_.last_usage()) + conversation_.last_ending() +
-               "\nthe session holds " + std::to_string(conversation_.tokens()) +
-               " tokens; all its turns: " + one_line(to_json(conversation_.sparse_stats())) + "\n");
+      stats();
     } else {
       complain("no command /" + word + " (try /help)");
     }
     return true;
   }
 
+  void drop(const std::string& rest) {
+    int count = 1;
+    const char* end = rest.data() + rest.size();
+    const auto [stopped, error] = std::from_chars(rest.data(), end, count);
+    if (!rest.empty() && (error != std::errc() || stopped != end || count < 1))
+      return complain("/drop takes a number of exchanges");
+    forgotten(conversation_.drop_oldest(static_cast<std::size_t>(count)));
+  }
+  void forgotten(std::size_t count) const {
+    say_text("(" + std::to_string(count) + " forgotten, " +
+             std::to_string(conversation_.exchanges()) + " left)\n");
+  }
+  void system(const std::string& rest) {
+    if (!rest.empty()) {
+      conversation_.options().system = rest;
+      conversation_.reset();
+    }
+    const std::string& text = conversation_.options().system;
+    say_text("system: " + (text.empty() ? "(none)" : text) + "\n");
+  }
+  void think(const std::string& rest) {
+    if (!rest.empty() && rest != "on" && rest != "off") return complain("/think takes on or off");
+    bool& thinking = conversation_.options().thinking;
+    if (!rest.empty()) thinking = rest == "on";
+    say_text(thinking ? "think: on (it thinks first)\n" : "think: off (it answers at once)\n");
+  }
+  void stats() const {
+    const std::string& ending = conversation_.last_ending();
+    const std::string last =
+        ending.empty() ? "(no answer yet)"
+                       : summary(conversation_.last_usage(), conversation_.last_decoded()) + ending;
+    say_text(last + "\nthe session holds " + std::to_string(conversation_.tokens()) +
+             " tokens; all its turns: " + one_line(to_json(conversation_.sparse_stats())) + "\n");
+  }
+
   void say_text(const std::string& text) const {
-    if (!json_) terminal_.write_foreign(text);
+    if (format_ == Format::text) terminal_.write_foreign(text);
   }
   void complain(const std::string& text) {
     terminal_.error(text);
@@ -143,7 +235,7 @@ class Repl {
   const Terminal& terminal_;
   Interrupt& interrupt_;
   bool typed_;
-  bool json_;
+  Format format_;
   bool failed_ = false;
   Json turns_ = Json::array();
 };
@@ -152,9 +244,13 @@ class Repl {
 class Input {
  public:
   explicit Input(const std::string& path) {
-    if (path.empty() || path == "-") return;
+    if (path.empty() || path == "-") {  // closed, it would become the next file that is opened
+      if (::fcntl(fd_, F_GETFD) < 0)
+        throw UsageError(std::string("cannot read stdin: ") + std::strerror(errno));
+      return;
+    }
     fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-    if (fd_ < 0) throw UsageError("cannot read script '" + path + "'");
+    if (fd_ < 0) throw UsageError("cannot read script '" + path + "': " + std::strerror(errno));
   }
   ~Input() {
     if (fd_ != STDIN_FILENO) ::close(fd_);
@@ -171,10 +267,14 @@ int run_chat(ChatCommand& command, const GlobalOptions& global) {
   const Terminal terminal(global.color, global.quiet);
   const Input input(command.script);
   const bool typed = command.script.empty() && ::isatty(STDIN_FILENO) != 0;
-  if (global.json && typed) throw UsageError("--json needs --script or lines on stdin");
+  const Format format = command.json_lines ? Format::json_lines
+                        : global.json      ? Format::json
+                                           : Format::text;
+  if (format != Format::text && typed)
+    throw UsageError("--json and --jsonl need --script or lines on stdin");
   ConversationOptions options = command.conversation;
   options.thinking = !command.no_think;
-  options.silent = global.json;
+  options.silent = format != Format::text;
   if (!command.tools.empty()) {
     try {
       options.tools = load_tools(command.tools);
@@ -188,11 +288,12 @@ int run_chat(ChatCommand& command, const GlobalOptions& global) {
   const dsv32::Model model = load_model(dir, load_options(command.model), terminal, interrupt);
   options.chat.generate = generate_options(command.sampling, model);
   Conversation conversation(dsv32::Session(model), std::move(options), terminal, interrupt);
-  LineReader reader(input.fd(), typed && terminal.stdout_is_tty(), interrupt);
+  const std::string name = input.fd() == STDIN_FILENO ? "stdin" : "script '" + command.script + "'";
+  LineReader reader(input.fd(), name, typed && terminal.stdout_is_tty(), interrupt);
   if (typed)
     terminal.note(std::string(model.is_sparse() ? "sparse" : "dense") + " attention, kernels " +
                   std::string(model.kernel_set()) + "; /help lists the commands");
-  return Repl(conversation, terminal, interrupt, typed, global.json).run(reader);
+  return Repl(conversation, terminal, interrupt, typed, format).run(reader);
 }
 
 }  // namespace
@@ -208,6 +309,9 @@ void add_chat(CLI::App& root, Context& context) {
       ->type_name("FILE");
   app->add_option("--script", command->script, "Take the user's lines from a file; # = comment")
       ->type_name("FILE");
+  app->add_flag(
+      "--jsonl", command->json_lines,
+      "Each turn as one line of JSON, when it ends (--json: all in one object at the end)");
   app->add_flag("--no-think", command->no_think, "Answer at once");
   app->add_flag("--hide-thinking", command->conversation.hide_thinking,
                 "Think, but do not show it");

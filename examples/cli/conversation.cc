@@ -1,6 +1,9 @@
 // A conversation with tools.
 #include "cli/conversation.h"
 
+#include <algorithm>
+#include <utility>
+
 namespace cli {
 namespace {
 
@@ -38,60 +41,106 @@ std::vector<dsv32::Message> Conversation::messages() const {
   return result;
 }
 
-Conversation::Outcome Conversation::say(const std::string& text) {
-  const std::size_t before = history_.size();
-  // Whatever happens, the history stays a conversation that can be rendered.
-  struct Rollback {
-    std::vector<dsv32::Message>& history;
-    std::size_t size;
-    bool active = true;
-    ~Rollback() {
-      if (active) history.resize(size);
-    }
-  } rollback{history_, before};
+void Conversation::reset() {
+  history_.clear();
+  begins_.clear();
+  usage_ = {};
+  decoded_ = 0;
+  ending_.clear();
+  session_ = dsv32::Session(session_.model());
+}
 
+std::size_t Conversation::drop_oldest(std::size_t count) {
+  count = std::min(count, begins_.size());
+  const std::size_t size = count == begins_.size() ? history_.size() : begins_[count];
+  history_.erase(history_.begin(), history_.begin() + static_cast<std::ptrdiff_t>(size));
+  begins_.erase(begins_.begin(), begins_.begin() + static_cast<std::ptrdiff_t>(count));
+  for (std::size_t& begin : begins_) begin -= size;
+  return count;
+}
+
+std::size_t Conversation::drop_newest() {
+  if (begins_.empty()) return 0;
+  history_.resize(begins_.back());
+  begins_.pop_back();
+  return 1;
+}
+
+Conversation::Outcome Conversation::say(const std::string& text) {
   interrupt_.begin();
   usage_ = {};
+  decoded_ = 0;
   ending_.clear();
   rounds_ = Json::array();
+  partial_ = {};
+  begins_.push_back(history_.size());
   history_.push_back({.role = dsv32::Role::user, .content = text});
+  try {
+    const Outcome outcome = answer_with_tools();
+    close_exchange();
+    return outcome;
+  } catch (...) {
+    // Whatever happens, the history stays a conversation that can be rendered.
+    const bool nothing = history_.size() == begins_.back() + 1 && partial_.content.empty() &&
+                         partial_.reasoning.empty();
+    nothing ? static_cast<void>(drop_newest()) : close_exchange();
+    throw;
+  }
+}
+
+Conversation::Outcome Conversation::answer_with_tools() {
   for (int round = 0; round < options_.max_tool_rounds; ++round) {
     dsv32::ChatTurn turn = answer();
     rounds_.push_back(to_json(turn));
     ending_ = ending(turn.generation);
+    decoded_ += decoded_tokens(turn.generation);
     add(usage_, turn.usage);
-    if (turn.finish_reason == dsv32::FinishReason::cancelled) return Outcome::stopped;
-    history_.push_back(turn.message);
-    if (turn.message.tool_calls.empty()) {
-      rollback.active = false;
-      return Outcome::answered;
+    const bool stopped = turn.finish_reason == dsv32::FinishReason::cancelled;
+    partial_ = turn.message;
+    if (stopped || turn.message.tool_calls.empty()) {
+      partial_.tool_calls.clear();  // calls that nobody answers
+      return stopped ? Outcome::stopped : Outcome::answered;
     }
+    history_.push_back(std::exchange(partial_, {}));
     call_tools(turn.message.tool_calls);
     if (interrupt_.pressed()) return Outcome::stopped;
   }
   return Outcome::too_many_calls;
 }
 
+// An exchange ends with an answer, be it an empty one.
+void Conversation::close_exchange() {
+  partial_.role = dsv32::Role::assistant;
+  history_.push_back(std::exchange(partial_, {}));
+}
+
+void Conversation::end_line() {
+  if (in_thinking_) terminal_.plain();
+  if (line_open_) terminal_.write("\n");
+  in_thinking_ = line_open_ = false;
+}
+
 dsv32::ChatTurn Conversation::answer() {
   dsv32::ChatOptions chat = options_.chat;
   chat.generate.cancel = interrupt_.token();
   const auto mode = options_.thinking ? dsv32::ThinkingMode::thinking : dsv32::ThinkingMode::chat;
-  const auto end_line = [this] {
-    if (in_thinking_) terminal_.plain();
-    if (line_open_) terminal_.write("\n");
-    in_thinking_ = line_open_ = false;
+  const auto on_event = [this](const dsv32::ParseEvent& event) {
+    terminal_.check_reader();
+    if (event.kind == dsv32::ParseEvent::Kind::reasoning) partial_.reasoning += event.text;
+    if (event.kind == dsv32::ParseEvent::Kind::content) partial_.content += event.text;
+    if (!options_.silent) show(event);
+    return true;
   };
   try {
-    dsv32::ChatTurn turn =
-        dsv32::chat(session_, messages(), mode, chat, [this](const dsv32::ParseEvent& event) {
-          if (!options_.silent) show(event);
-          return true;
-        });
+    dsv32::ChatTurn turn = dsv32::chat(session_, messages(), mode, chat, on_event);
     end_line();
-    if (!options_.silent)
-      for (const auto fault : turn.faults)
-        terminal_.note(std::string("(the model's output had a fault: ") +
-                       std::string(dsv32::to_string(fault)) + ")");
+    if (options_.silent) return turn;
+    for (const auto fault : turn.faults)
+      terminal_.note(std::string("(the model's output had a fault: ") +
+                     std::string(dsv32::to_string(fault)) + ")");
+    const bool answered = !turn.message.content.empty() || !turn.message.tool_calls.empty();
+    const std::string cut = cut_short(turn.generation, chat.generate.max_tokens, answered);
+    if (!cut.empty()) terminal_.aside("(" + cut + ")");
     return turn;
   } catch (...) {
     end_line();
@@ -125,7 +174,9 @@ void Conversation::call_tools(const std::vector<dsv32::ToolCall>& calls) {
     const dsv32::ToolCall& call = calls[i];
     if (!options_.silent) terminal_.write_foreign("tool call: " + one_line(to_json(call)) + "\n");
     const ToolResult result =
-        run_tool_by_name(options_.tools, call.name, call.arguments_json, interrupt_.token());
+        interrupt_.pressed()
+            ? ToolResult{.ok = false, .text = R"({"error":"stopped"})"}
+            : run_tool_by_name(options_.tools, call.name, call.arguments_json, interrupt_.token());
     if (!options_.silent) terminal_.write_foreign("tool result: " + result.text + "\n");
     shown[i]["ok"] = result.ok;
     shown[i]["result"] = result.text;

@@ -30,13 +30,19 @@ class Conversation {
                Interrupt& interrupt);
 
   enum class Outcome { answered, stopped, too_many_calls };
-  // Answers a user's message, calling tools as the model asks. Unless it was answered, or when it
-  // throws, the exchange is forgotten.
+  // Answers a user's message, calling tools as the model asks. What was said stays, however it
+  // ended; if it throws before the model wrote anything, the message is forgotten.
   Outcome say(const std::string& text);
 
-  void reset() { history_.clear(); }
+  void reset();
+  // Forgets the oldest exchanges, a message and all that answers it, or the newest. Returns how
+  // many.
+  std::size_t drop_oldest(std::size_t count);
+  std::size_t drop_newest();
+  std::size_t exchanges() const noexcept { return begins_.size(); }
   ConversationOptions& options() noexcept { return options_; }
   const dsv32::Usage& last_usage() const noexcept { return usage_; }
+  std::size_t last_decoded() const noexcept { return decoded_; }
   const std::string& last_ending() const noexcept { return ending_; }  // as ending() writes it
   dsv32::SparseStats sparse_stats() const { return session_.sparse_stats(); }
   std::size_t tokens() const { return session_.tokens().size(); }
@@ -46,6 +52,9 @@ class Conversation {
  private:
   dsv32::ChatTurn answer();
   void show(const dsv32::ParseEvent& event);
+  void end_line();
+  Outcome answer_with_tools();
+  void close_exchange();
   void call_tools(const std::vector<dsv32::ToolCall>& calls);
   std::vector<dsv32::Message> messages() const;
 
@@ -54,7 +63,10 @@ class Conversation {
   const Terminal& terminal_;
   Interrupt& interrupt_;
   std::vector<dsv32::Message> history_;
+  std::vector<std::size_t> begins_;  // of each exchange in it
+  dsv32::Message partial_{};         // of the answer that is being written
   dsv32::Usage usage_{};
+  std::size_t decoded_ = 0;
   std::string ending_{};
   Json rounds_ = Json::array();
   bool in_thinking_ = false;

@@ -45,9 +45,20 @@ std::vector<dsv32::TokenId> prompt_ids(const GenerateCommand& command, const dsv
 Json result_json(const dsv32::Generation& generation, bool ids) {
   Json result = {{"text", generation.text}};
   if (ids) result["ids"] = generation.tokens;
+  result["tool_calls"] = Json::array();
   add_ending(result, generation);
+  result["faults"] = Json::array();
   result["usage"] = to_json(generation.usage);
   return result;
+}
+
+// On stderr: that it was cut short, and with --stats how.
+void tell_how_it_ended(const GenerateCommand& command, const dsv32::Generation& generation,
+                       bool answered, const Terminal& terminal) {
+  const std::string cut = cut_short(generation, command.sampling.max_tokens, answered);
+  if (!cut.empty()) terminal.aside("(" + cut + ")");
+  if (command.stats)
+    terminal.note(summary(generation.usage, decoded_tokens(generation)) + ending(generation));
 }
 
 int complete(const GenerateCommand& command, const dsv32::Model& model,
@@ -57,6 +68,7 @@ int complete(const GenerateCommand& command, const dsv32::Model& model,
   const bool stream = !json && !command.ids;
   std::size_t shown = 0;
   const auto show = [&](const dsv32::GeneratedToken& token) {
+    terminal.check_reader();
     if (stream) terminal.write_foreign(token.text);
     shown += token.text.size();
     return true;
@@ -69,7 +81,7 @@ int complete(const GenerateCommand& command, const dsv32::Model& model,
   else if (command.ids)
     terminal.write(one_line(generation.tokens));
   terminal.write("\n");
-  if (command.stats) terminal.note(summary(generation.usage) + ending(generation));
+  tell_how_it_ended(command, generation, true, terminal);
   return generation.finish_reason == dsv32::FinishReason::cancelled ? kInterrupted : kOk;
 }
 
@@ -85,13 +97,15 @@ int one_turn(const GenerateCommand& command, const dsv32::Model& model, const st
   chat_options.generate = options;
   const dsv32::ChatTurn turn =
       dsv32::chat(session, messages, mode, chat_options, [&](const dsv32::ParseEvent& event) {
+        terminal.check_reader();
         if (!json && event.kind == dsv32::ParseEvent::Kind::content)
           terminal.write_foreign(event.text);
         return true;
       });
   if (json) terminal.write(one_line(to_json(turn)));
   terminal.write("\n");
-  if (command.stats) terminal.note(summary(turn.usage) + ending(turn.generation));
+  const bool answered = !turn.message.content.empty() || !turn.message.tool_calls.empty();
+  tell_how_it_ended(command, turn.generation, answered, terminal);
   return turn.finish_reason == dsv32::FinishReason::cancelled ? kInterrupted : kOk;
 }
 

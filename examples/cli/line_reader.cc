@@ -2,93 +2,35 @@
 #include "cli/line_reader.h"
 
 #include <array>
-#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <poll.h>
 #include <string_view>
 #include <unistd.h>
 
+#include "cli/text_input.h"
+
 #ifdef DSV32_CLI_LIBEDIT
-#include <histedit.h>
+#include "cli/line_editor.h"
 #endif
 
 namespace cli {
 
-#ifdef DSV32_CLI_LIBEDIT
-// libedit turns the terminal's own Ctrl-C off, so that it arrives here as a key.
-class LineReader::Editor {
- public:
-  Editor() : edit_(::el_init("dsv32", stdin, stdout, stderr)), history_(::history_init()) {
-    HistEvent event;
-    ::history(history_, &event, H_SETSIZE, 1000);
-    ::el_set(edit_, EL_CLIENTDATA, this);
-    ::el_set(edit_, EL_PROMPT, &Editor::show);
-    ::el_set(edit_, EL_EDITOR, "emacs");
-    ::el_set(edit_, EL_SIGNAL, 0);
-    ::el_set(edit_, EL_HIST, ::history, history_);
-    ::el_set(edit_, EL_SETTY, "-d", "-isig", nullptr);
-    ::el_set(edit_, EL_ADDFN, "dsv32-interrupt", "stop", &Editor::on_interrupt);
-    ::el_set(edit_, EL_BIND, "^C", "dsv32-interrupt", nullptr);
-  }
-  ~Editor() {
-    ::history_end(history_);
-    ::el_end(edit_);
-  }
-  Editor(const Editor&) = delete;
-  Editor& operator=(const Editor&) = delete;
-
-  Result read(std::string& line, bool continued) {
-    continued_ = continued;
-    interrupted_ = false;
-    int count = 0;
-    const char* text = ::el_gets(edit_, &count);
-    if (interrupted_) {
-      ::el_reset(edit_);
-      return Result::interrupted;
-    }
-    if (text == nullptr || count <= 0) return Result::end;
-    line.assign(text, static_cast<std::size_t>(count));
-    HistEvent event;
-    if (line != "\n") ::history(history_, &event, H_ENTER, line.c_str());
-    if (!line.empty() && line.back() == '\n') line.pop_back();
-    return Result::line;
-  }
-
- private:
-  static Editor& self(EditLine* edit) {
-    void* data = nullptr;
-    ::el_get(edit, EL_CLIENTDATA, &data);
-    return *static_cast<Editor*>(data);
-  }
-  static char* show(EditLine* edit) {
-    static char first[] = "> ";
-    static char next[] = ". ";
-    return self(edit).continued_ ? next : first;
-  }
-  static unsigned char on_interrupt(EditLine* edit, int) {
-    self(edit).interrupted_ = true;
-    return CC_EOF;
-  }
-
-  EditLine* edit_;
-  History* history_;
-  bool continued_ = false;
-  bool interrupted_ = false;
-};
-#else
-class LineReader::Editor {
- public:
-  Result read(std::string&, bool) { return Result::end; }
-};
+#ifndef DSV32_CLI_LIBEDIT
+class LineEditor {};
 #endif
 
-LineReader::LineReader(int fd, bool prompt, Interrupt& interrupt)
-    : fd_(fd), prompt_(prompt), interrupt_(interrupt) {
+LineReader::LineReader(int fd, std::string name, bool prompt, Interrupt& interrupt)
+    : fd_(fd),
+      name_(std::move(name)),
+      prompt_(prompt),
+      tty_(::isatty(fd) != 0),
+      interrupt_(interrupt) {
 #ifdef DSV32_CLI_LIBEDIT
   const char* term = std::getenv("TERM");
   const bool smart = term != nullptr && std::string_view(term) != "dumb";
-  if (prompt && smart && fd == STDIN_FILENO) editor_ = std::make_unique<Editor>();
+  if (prompt && smart && fd == STDIN_FILENO)
+    editor_ = std::make_unique<LineEditor>(interrupt.wake_fd());
 #endif
 }
 
@@ -99,8 +41,8 @@ LineReader::Result LineReader::read(std::string& line) {
   for (bool continued = false;; continued = true) {
     std::string part;
     const Result result = read_one(part, continued);
-    if (result == Result::interrupted) return result;
     if (result == Result::end) return continued ? Result::line : result;
+    if (result != Result::line) return result;
     const bool more = !part.empty() && part.back() == '\\';
     if (more) part.back() = '\n';
     line += part;
@@ -109,18 +51,24 @@ LineReader::Result LineReader::read(std::string& line) {
 }
 
 LineReader::Result LineReader::read_one(std::string& line, bool continued) {
+#ifdef DSV32_CLI_LIBEDIT
   if (editor_ != nullptr) {
-    // Pressed while the terminal was not yet the editor's: a signal, which it would not see.
-    pollfd woken{.fd = interrupt_.wake_fd(), .events = POLLIN, .revents = 0};
-    if (::poll(&woken, 1, 0) > 0) {
-      interrupt_.clear_wake();
-      return Result::interrupted;
+    switch (editor_->read(line, continued)) {
+      case LineEditor::Result::line:  // this long, it came before the editor had the terminal
+        return line.size() == kTypedLine ? Result::cut : Result::line;
+      case LineEditor::Result::end:
+        return Result::end;
+      case LineEditor::Result::dropped:
+        return Result::dropped;
+      case LineEditor::Result::interrupted:
+        interrupt_.press();
+        [[fallthrough]];
+      case LineEditor::Result::woken:
+        interrupt_.clear_wake();
+        return Result::interrupted;
     }
-    const Result result = editor_->read(line, continued);
-    if (result == Result::interrupted) interrupt_.press();
-    interrupt_.clear_wake();
-    return result;
   }
+#endif
   if (prompt_) {
     std::fputs(continued ? ". " : "> ", stdout);
     std::fflush(stdout);
@@ -128,19 +76,22 @@ LineReader::Result LineReader::read_one(std::string& line, bool continued) {
   return read_plain(line);
 }
 
+bool LineReader::take_line(std::string& line) {
+  const auto newline = buffer_.find('\n');
+  if (newline == std::string::npos && !end_) return false;
+  if (at_start_ && !tty_) take_mark_off(buffer_, name_);
+  at_start_ = false;
+  const std::size_t size = std::min(buffer_.find('\n'), buffer_.size());
+  line = buffer_.substr(0, size);
+  buffer_.erase(0, size + 1);
+  if (!line.empty() && line.back() == '\r') line.pop_back();
+  return true;
+}
+
 LineReader::Result LineReader::read_plain(std::string& line) {
   for (;;) {
-    if (const auto newline = buffer_.find('\n'); newline != std::string::npos) {
-      line = buffer_.substr(0, newline);
-      buffer_.erase(0, newline + 1);
-      if (!line.empty() && line.back() == '\r') line.pop_back();
-      return Result::line;
-    }
-    if (end_) {
-      line.swap(buffer_);
-      buffer_.clear();
-      return line.empty() ? Result::end : Result::line;
-    }
+    if (end_ && buffer_.empty()) return Result::end;
+    if (take_line(line)) return tty_ && line.size() >= kTypedLine ? Result::cut : Result::line;
     std::array<pollfd, 2> fds = {{{.fd = fd_, .events = POLLIN, .revents = 0},
                                   {.fd = interrupt_.wake_fd(), .events = POLLIN, .revents = 0}}};
     if (::poll(fds.data(), fds.size(), -1) < 0) continue;
@@ -150,12 +101,9 @@ LineReader::Result LineReader::read_plain(std::string& line) {
       return Result::interrupted;
     }
     std::array<char, 4096> bytes{};
-    const ssize_t count = ::read(fd_, bytes.data(), bytes.size());
-    if (count < 0 && errno == EINTR) continue;
-    if (count <= 0)
-      end_ = true;
-    else
-      buffer_.append(bytes.data(), static_cast<std::size_t>(count));
+    const std::size_t count = read_some(fd_, bytes.data(), bytes.size(), name_);
+    if (count == 0) end_ = true;
+    buffer_.append(bytes.data(), count);
   }
 }
 

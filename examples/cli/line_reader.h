@@ -9,30 +9,38 @@
 
 namespace cli {
 
+class LineEditor;
+
 class LineReader {
  public:
-  enum class Result { line, end, interrupted };
+  // Interrupted, dropped: Ctrl-C on an empty line, on one that is then gone. Cut: more was typed
+  // than a terminal hands out of a line.
+  enum class Result { line, end, interrupted, dropped, cut };
 
   // Reads `fd`, which stays open. `prompt`: a person types; show "> " on stdout, edit the line.
-  LineReader(int fd, bool prompt, Interrupt& interrupt);
+  LineReader(int fd, std::string name, bool prompt, Interrupt& interrupt);
   ~LineReader();
   LineReader(const LineReader&) = delete;
   LineReader& operator=(const LineReader&) = delete;
 
-  // A line without its end. One that ends in a backslash goes on with the next.
+  // A line without its end. One that ends in a backslash goes on with the next. Throws
+  // std::runtime_error for what cannot be read, and for UTF-16.
   Result read(std::string& line);
 
  private:
-  class Editor;
   Result read_one(std::string& line, bool continued);
+  bool take_line(std::string& line);
   Result read_plain(std::string& line);
 
   int fd_;
+  std::string name_;
   bool prompt_;
+  bool tty_;
+  bool at_start_ = true;
   bool end_ = false;
   std::string buffer_;
   Interrupt& interrupt_;
-  std::unique_ptr<Editor> editor_;
+  std::unique_ptr<LineEditor> editor_;
 };
 
 }  // namespace cli

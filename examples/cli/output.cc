@@ -10,8 +10,11 @@
 namespace cli {
 namespace {
 
-double per_second(std::size_t count, double seconds) {
-  return seconds > 0 ? static_cast<double>(count) / seconds : 0.0;
+std::string per_second(std::size_t count, double seconds) {
+  if (count == 0 || !(seconds > 0)) return "";
+  std::array<char, 40> text{};
+  std::snprintf(text.data(), text.size(), ", %.1f tokens/s", static_cast<double>(count) / seconds);
+  return text.data();
 }
 
 }  // namespace
@@ -70,17 +73,32 @@ std::string ending(const dsv32::Generation& generation) {
   return text + "; seed " + std::to_string(generation.seed);
 }
 
-std::string summary(const dsv32::Usage& usage) {
+std::size_t decoded_tokens(const dsv32::Generation& generation) {
+  const std::size_t sampled = generation.tokens.size() + (generation.stop_token ? 1 : 0);
+  return sampled - std::min(sampled, std::size_t{1});
+}
+
+std::string cut_short(const dsv32::Generation& generation, std::size_t max_tokens, bool answered) {
+  if (generation.finish_reason != dsv32::FinishReason::length) return "";
+  const bool limit = generation.tokens.size() >= max_tokens;
+  std::string text = answered ? "cut short" : "cut short before it answered";
+  text += limit ? " at " + std::to_string(max_tokens) + " tokens (-n)" : ": the context is full";
+  const std::size_t thought = generation.usage.thinking_tokens;
+  if (!answered && thought > 0)
+    text += "; " + std::to_string(thought) + " tokens went into thinking (--think-budget)";
+  return text;
+}
+
+std::string summary(const dsv32::Usage& usage, std::size_t decoded) {
   std::array<char, 240> text{};
   const std::size_t computed =
       usage.prompt_tokens - std::min(usage.prompt_tokens, usage.cached_tokens);
-  std::snprintf(text.data(), text.size(),
-                "prompt: %zu tokens, %zu of them cached, %.1f tokens/s; answer: %zu tokens (%zu of "
-                "thinking), %.1f tokens/s; ",
-                usage.prompt_tokens, usage.cached_tokens,
-                per_second(computed, usage.prefill_seconds), usage.generated_tokens,
-                usage.thinking_tokens, per_second(usage.generated_tokens, usage.decode_seconds));
-  std::string result = text.data();
+  std::string result = "prompt: " + std::to_string(usage.prompt_tokens) + " tokens, " +
+                       std::to_string(usage.cached_tokens) + " of them cached" +
+                       per_second(computed, usage.prefill_seconds) +
+                       "; answer: " + std::to_string(usage.generated_tokens) + " tokens (" +
+                       std::to_string(usage.thinking_tokens) + " of thinking)" +
+                       per_second(decoded, usage.decode_seconds) + "; ";
   const dsv32::SparseStats& sparse = usage.sparse;
   const double share = sparse.keys_visible == 0 ? 0.0
                                                 : 100.0 * static_cast<double>(sparse.keys_read) /
@@ -97,7 +115,24 @@ std::string bytes_or_unknown(const Json& value) {
 }
 
 std::string one_line(const Json& value) {
-  return value.dump(-1, ' ', false, Json::error_handler_t::replace);
+  const std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
+  // JSON lets these stand in strings, where alone they can be; terminals act on them.
+  std::string result;
+  result.reserve(text.size());
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const auto byte = static_cast<unsigned char>(text[i]);
+    const auto next = static_cast<unsigned char>(i + 1 < text.size() ? text[i + 1] : '\0');
+    const bool c1 = byte == 0xC2 && next >= 0x80 && next < 0xA0;
+    if (!c1 && byte != 0x7F) {
+      result += text[i];
+      continue;
+    }
+    std::array<char, 8> escape{};
+    std::snprintf(escape.data(), escape.size(), "\\u%04x", static_cast<unsigned>(c1 ? next : byte));
+    result += escape.data();
+    i += c1 ? 1 : 0;
+  }
+  return result;
 }
 
 }  // namespace cli

@@ -20,15 +20,21 @@ Json to_json(const dsv32::ChatTurn& turn);
 // What ended it, and the seed: for the object of a generation.
 void add_ending(Json& object, const dsv32::Generation& generation);
 
-// "24 tokens, 81.2 tokens/s; attention read 6 % of the visible keys"
-std::string summary(const dsv32::Usage& usage);
+// Tokens that passes of one gave: all but the first, which the prompt gives; an end token counts.
+std::size_t decoded_tokens(const dsv32::Generation& generation);
+// Prompt, answer, their speed, keys. A rate that nothing was measured of is left out.
+std::string summary(const dsv32::Usage& usage, std::size_t decoded);
+
+// What a person should know of an answer that ended before its end; empty if it did not.
+// `max_tokens` as asked for; `answered`: there is content, or there are calls.
+std::string cut_short(const dsv32::Generation& generation, std::size_t max_tokens, bool answered);
 
 // "; ended by token 1; seed 7"
 std::string ending(const dsv32::Generation& generation);
 // As human_bytes, "unknown" for null.
 std::string bytes_or_unknown(const Json& value);
 
-// One line; ill-formed UTF-8 becomes U+FFFD.
+// One line; ill-formed UTF-8 becomes U+FFFD, every control character an escape.
 std::string one_line(const Json& value);
 
 }  // namespace cli

@@ -3,8 +3,11 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
+#include <poll.h>
 #include <unistd.h>
 
 namespace cli {
@@ -25,7 +28,26 @@ bool wants_color(const std::string& mode, bool tty, bool dumb) {
   return tty && !dumb && !is_set("NO_COLOR");
 }
 
-void put(std::FILE* file, std::string_view text) { std::fwrite(text.data(), 1, text.size(), file); }
+bool put(std::FILE* file, std::string_view text) {
+  return std::fwrite(text.data(), 1, text.size(), file) == text.size();
+}
+
+[[noreturn]] void cannot_write(int error) {
+  throw OutputError(std::string("cannot write to stdout: ") + std::strerror(error));
+}
+
+// The bytes of the character that begins `text`; 0 if they are not UTF-8.
+std::size_t character_size(std::string_view text) {
+  const auto lead = static_cast<unsigned char>(text.front());
+  if (lead < 0x80) return 1;
+  if (lead < 0xC2 || lead > 0xF4) return 0;
+  const std::size_t size = lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
+  if (text.size() < size) return 0;
+  const bool whole =
+      std::all_of(text.begin() + 1, text.begin() + static_cast<std::ptrdiff_t>(size),
+                  [](char c) { return (static_cast<unsigned char>(c) & 0xC0) == 0x80; });
+  return whole ? size : 0;
+}
 
 }  // namespace
 
@@ -39,8 +61,12 @@ Terminal::Terminal(const std::string& color, bool quiet) : quiet_(quiet) {
 }
 
 void Terminal::write(std::string_view text) const {
-  put(stdout, text);
-  std::fflush(stdout);
+  if (!put(stdout, text) || std::fflush(stdout) != 0) cannot_write(errno);
+}
+
+void Terminal::check_reader() const {
+  pollfd out{.fd = STDOUT_FILENO, .events = 0, .revents = 0};
+  if (::poll(&out, 1, 0) > 0 && (out.revents & POLLERR) != 0) cannot_write(EPIPE);
 }
 
 void Terminal::write_foreign(std::string_view text) const {
@@ -56,7 +82,12 @@ void Terminal::plain() const {
 }
 
 void Terminal::note(std::string_view text) const {
-  if (!quiet_) put(stderr, std::string(text) + "\n");
+  if (!quiet_) put(stderr, (err_tty_ ? visible(text) : std::string(text)) + "\n");
+}
+
+void Terminal::aside(std::string_view text) const {
+  if (!error_color_) return note(text);
+  if (!quiet_) put(stderr, "\x1b[2m" + visible(text) + "\x1b[0m\n");
 }
 
 void Terminal::error(std::string_view text) const {
@@ -69,21 +100,23 @@ void Terminal::error(std::string_view text) const {
 std::string visible(std::string_view text) {
   std::string result;
   result.reserve(text.size());
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    const auto byte = static_cast<unsigned char>(text[i]);
-    const auto next = static_cast<unsigned char>(i + 1 < text.size() ? text[i + 1] : '\0');
-    unsigned code = byte;
+  const auto escape = [&result](unsigned code) {
+    std::array<char, 8> written{};
+    std::snprintf(written.data(), written.size(), "\\x%02x", code);
+    result += written.data();
+  };
+  while (!text.empty()) {
+    const auto byte = static_cast<unsigned char>(text.front());
+    const std::size_t size = character_size(text);
+    const auto next = static_cast<unsigned char>(size == 2 ? text[1] : '\0');
     // U+0080 to U+009F are controls, too: some terminals act on them.
-    const bool c1 = byte == 0xC2 && next >= 0x80 && next < 0xA0;
-    if (c1) code = next;
-    if (c1 || (byte < 0x20 && byte != '\n' && byte != '\t') || byte == 0x7F) {
-      std::array<char, 8> escape{};
-      std::snprintf(escape.data(), escape.size(), "\\x%02x", code);
-      result += escape.data();
-      i += c1 ? 1 : 0;
-    } else {
-      result += text[i];
-    }
+    if (byte == 0xC2 && next < 0xA0)
+      escape(next == 0 ? byte : next);
+    else if (size == 0 || (byte < 0x20 && byte != '\n' && byte != '\t') || byte == 0x7F)
+      escape(byte);
+    else
+      result += text.substr(0, size);
+    text.remove_prefix(std::max(size, std::size_t{1}));
   }
   return result;
 }

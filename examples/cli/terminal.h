@@ -3,10 +3,16 @@
 #define EXAMPLES_CLI_TERMINAL_H_
 
 #include <chrono>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 
 namespace cli {
+
+// Nobody reads stdout any more, or nothing more fits: there is no point in going on.
+struct OutputError : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
 
 // Results go to stdout, everything else to stderr.
 class Terminal {
@@ -19,12 +25,16 @@ class Terminal {
   bool stdout_is_tty() const noexcept { return out_tty_; }
   bool draws_progress() const noexcept { return err_tty_ && !dumb_ && !quiet_; }
 
-  void write(std::string_view text) const;  // to stdout, as it is
+  void write(std::string_view text) const;  // to stdout, as it is; throws OutputError
+  // Throws OutputError if stdout is a pipe without a reader: for work whose result is written last.
+  void check_reader() const;
   // To stdout; text that someone else wrote: on a tty its control characters become visible.
   void write_foreign(std::string_view text) const;
   void dim() const;  // until plain()
   void plain() const;
-  void note(std::string_view text) const;   // a line on stderr; nothing with --quiet
+  // A line on stderr, foreign as in write_foreign(); nothing with --quiet. An aside is dim.
+  void note(std::string_view text) const;
+  void aside(std::string_view text) const;
   void error(std::string_view text) const;  // "dsv32: error: ..." on stderr
 
  private:
@@ -36,7 +46,7 @@ class Terminal {
   bool quiet_ = false;
 };
 
-// Control characters as visible escapes; newline and tab stay.
+// Control characters and bytes that are no UTF-8 as visible escapes; newline and tab stay.
 std::string visible(std::string_view text);
 
 // A bar on a tty, a line every five seconds elsewhere; nothing if the work is soon done.

@@ -1,41 +1,14 @@
 """Tools of `dsv32 chat`, and its REPL on a terminal. usage: chat_test.py PROGRAM SOURCE_DIR"""
 import json
-import os
-import pty
-import select
-import signal
 import time
 
 import cli_program
-from cli_program import Case, ModelCase, clean_environment, run, tiny_model
+from cli_program import ModelCase, Terminal, ToolCase, run
 
 ESC = "\x1b"
 
 
-class ToolTest(Case):
-    """With the bundled model's own question that needs a tool (demo.json)."""
-
-    def setUp(self):
-        super().setUp()
-        demo = tiny_model() / "demo.json"
-        if not demo.exists():
-            self.skipTest(f"no {demo}")
-        self.demo = json.loads(demo.read_text(encoding="utf-8"))["tool"]
-        bundled = json.loads((cli_program.source / "examples" / "tools" / "tools.json").read_text())
-        self.entries = [next(e for e in bundled if e["function"]["name"] == name)
-                        for name in self.demo["tools"]]
-        self.system = self.demo.get("system", "You are a helpful assistant.")
-
-    def options(self, command=None, timeout=2):
-        """Every tool runs `command` instead of its own."""
-        for entry in self.entries:
-            own = str(cli_program.source / "examples" / "tools" / entry["command"][0])
-            entry.update(command=command or [own], timeout_s=timeout)
-        tools = self.folder / "tools.json"
-        tools.write_text(json.dumps(self.entries))
-        return ("chat", tiny_model(), "--tools", tools, "--system", self.system, "--greedy",
-                "-n", "400")
-
+class ToolTest(ToolCase):
     def first_result(self, command):
         result = run(*self.options(command), "--json", "--max-tool-rounds", "1",
                      stdin=self.demo["question"] + "\n")
@@ -84,52 +57,10 @@ class ToolTest(Case):
         terminal.type(self.demo["question"] + "\n")
         terminal.wait_for("tool call:")
         terminal.type("\x03")
-        terminal.wait_for("(stopped; this exchange is forgotten)", seconds=20)
+        terminal.wait_for("(stopped; /undo forgets this exchange)", seconds=20)
         terminal.wait_for("> ")
         terminal.type("/exit\n")
         self.assertEqual(terminal.end(), 0)
-
-
-class Terminal:
-    """The program on a pseudo terminal."""
-
-    def __init__(self, *arguments, **environment):
-        self.pid, self.fd = pty.fork()
-        if self.pid == 0:
-            os.execve(cli_program.program, [cli_program.program, *map(str, arguments)], clean_environment(**environment))
-        self.text = ""
-
-    def wait_for(self, text, seconds=120):
-        end = time.monotonic() + seconds
-        while text not in self.text:
-            if time.monotonic() > end:
-                raise AssertionError(f"no {text!r} in {self.text!r}")
-            if not self.read():
-                raise AssertionError(f"ended without {text!r}: {self.text!r}")
-        seen, self.text = self.text.split(text, 1)
-        return seen
-
-    def read(self):
-        if not select.select([self.fd], [], [], 0.1)[0]:
-            return True
-        try:
-            data = os.read(self.fd, 4096)
-        except OSError:
-            return False
-        self.text += data.decode("utf-8", "replace")
-        return bool(data)
-
-    def type(self, text):
-        os.write(self.fd, text.encode())
-
-    def end(self, seconds=60):
-        end = time.monotonic() + seconds
-        while self.read():
-            if time.monotonic() > end:
-                os.kill(self.pid, signal.SIGKILL)
-                break
-        os.close(self.fd)
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
 
 class ReplTest(ModelCase):
@@ -168,7 +99,10 @@ class ReplTest(ModelCase):
             terminal.type("Tell me a story\n")
             terminal.wait_for("(thinking)" if term == "dumb" else ESC + "[2m")
             terminal.type("\x03")
-            terminal.wait_for("(stopped; this exchange is forgotten)")
+            terminal.wait_for("(stopped; /undo forgets this exchange)")
+            self.assertNotIn("to leave", terminal.wait_for("> "))
+            terminal.type("\x03")
+            terminal.wait_for("to leave)")
             terminal.wait_for("> ")
             terminal.type("\x03")
             self.assertEqual(terminal.end(), 130)
