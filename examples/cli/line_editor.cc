@@ -97,6 +97,7 @@ class LineEditor::Impl {
     ::el_resize(edit_);
     int count = 0;
     const Suspending suspending;
+    ::el_set(edit_, EL_PREP_TERM, 1);  // before the prompt: what is typed behind it is keys
     const char* text = ::el_gets(edit_, &count);
     if (interrupted_ || woken_) {
       ::el_reset(edit_);

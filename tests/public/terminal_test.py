@@ -135,7 +135,6 @@ class EditingTest(TypingCase):
     def test_reports_E2_ctrl_c_drops_the_typed_line_alone(self):
         terminal = self.open()
         for _ in range(3):
-            time.sleep(0.5)  # the editor takes the terminal behind its prompt
             terminal.type("half a line")
             terminal.wait_for("half a line")
             terminal.type("\x03")
@@ -147,7 +146,6 @@ class EditingTest(TypingCase):
 
     def test_reports_E2_ctrl_z_gives_the_shell_its_terminal(self):
         terminal = self.open()
-        time.sleep(0.5)  # the editor takes the terminal behind its prompt
         terminal.type("/thi")
         terminal.wait_for("/thi")
         terminal.type("\x1a")
