@@ -4,6 +4,7 @@ usage: fake_test.py DSV32_PROGRAM MAKE_FAKE_SCRIPT OUT_DIR
 """
 import json
 import pathlib
+import re
 import resource
 import subprocess
 import sys
@@ -32,6 +33,15 @@ def main(program, script, out):
     weights = float(done.stderr.split("weights ")[1].split(" GiB,")[0])
     assert 560 < weights < 642.1, weights  # without the MTP layer
     assert "--ctx" not in done.stderr and "dsv32 quantize" in done.stderr, done.stderr
+
+    # Advice names options of the subcommand that was called.
+    done = subprocess.run([program, "trace", "-m", str(out), "--ids", "-", "-o", str(out / "trace")], input="[1, 2]",
+                          capture_output=True, text=True)
+    print(done.stderr.strip())
+    helped = subprocess.run([program, "trace", "--help"], capture_output=True, text=True).stdout
+    assert done.returncode == 4 and not (out / "trace").exists(), done
+    for option in re.findall(r"--[a-z][a-z-]*", done.stderr):  # reports_F10
+        assert option in helped, option
 
 
 main(sys.argv[1], sys.argv[2], pathlib.Path(sys.argv[3]))
