@@ -147,9 +147,9 @@ Size size_of(std::span<const StreamedTensor> tensors) {
 
 void write_model(const MakeModelCommand& command, const Json& config, const RandomModel& model,
                  std::span<const StreamedTensor> tensors, const Terminal& terminal) {
-  OutputFolder folder(command.out);
-  if (!command.tokenizer.empty()) copy_tokenizer(command.tokenizer, model.config, folder);
   Interrupt interrupt;
+  OutputFolder folder(command.out);  // asks for the other signals
+  if (!command.tokenizer.empty()) copy_tokenizer(command.tokenizer, model.config, folder);
   Progress progress(terminal, "writing " + visible(command.out));
   const int cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   write_shards(folder, tensors,

@@ -177,8 +177,8 @@ int run_quantize(QuantizeCommand& command, const GlobalOptions& global) {
   check_source(source);
   std::vector<std::vector<dsv32::TokenId>> texts;
   if (!command.no_eval) texts = eval_texts(command, dir);  // before the long work
-  OutputFolder folder(command.out);
   Interrupt interrupt;
+  OutputFolder folder(command.out);  // asks for the other signals
   if (!command.no_eval) check_eval(command, dir, source.config(), texts, terminal, interrupt);
   const CompactModel model = compact_tensors(source, format);
   convert(command, dir, model, folder, terminal, interrupt);
