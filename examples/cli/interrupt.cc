@@ -8,6 +8,7 @@
 #include <system_error>
 #include <unistd.h>
 
+#include "cli/scratch.h"
 #include "cli/tools.h"
 
 namespace cli {
@@ -23,6 +24,7 @@ const termios* g_terminal = nullptr;  // what end_program() restores; set before
 
 void leave_nothing_behind() {
   kill_running_tool();
+  remove_scratch();
   if (g_terminal != nullptr) ::tcsetattr(STDIN_FILENO, TCSANOW, g_terminal);
 }
 
