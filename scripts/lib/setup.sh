@@ -71,6 +71,7 @@ missing_packages() {
   has_command clang-tidy || has_command clang-tidy-14 || echo clang-tidy
   ls /usr/lib/llvm-*/lib/clang/*/lib/linux/libclang_rt.fuzzer-*.a >/dev/null 2>&1 || echo libclang-rt-14-dev
   has_command nm || echo binutils
+  has_header histedit.h || echo libedit-dev  # the program edits lines with it, and does without
 }
 
 apt_install() {

@@ -8,6 +8,7 @@
 #include <thread>
 #include <unistd.h>
 
+#include "lib/base/format.h"
 #include "tests/model/sessions.h"
 #include "tests/support/catch.h"
 #include "tests/support/sanitized.h"
@@ -111,7 +112,7 @@ TEST_CASE("a plan counts the scratch of an executor's parts") {
   constexpr std::size_t kTooMany = std::size_t{1} << 35;
   const Plan plan =
       Checkpoint::open(golden("fp8")).plan({.kv_cache_tokens = kTooMany, .num_threads = 1024});
-  check_error(ErrorCode::out_of_memory, "activations " + std::to_string(plan.activation_bytes), [] {
+  check_error(ErrorCode::out_of_memory, "activations " + human_bytes(plan.activation_bytes), [] {
     Model::load(golden("fp8"),
                 {.backend = {.executor = std::make_shared<Wide>()}, .kv_cache_tokens = kTooMany});
   });

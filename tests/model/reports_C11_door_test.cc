@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "lib/base/format.h"
 #include "tests/model/reports_C11.h"
 #include "tests/support/catch.h"
 #include "tests/support/sanitized.h"
@@ -85,9 +86,8 @@ TEST_CASE("reports_C11 a load that is as expected logs one line of information")
   REQUIRE(log.infos.size() == 1);
   const MemoryUsage usage = model.memory_usage();
   for (const std::string& part :
-       {"weights " + std::to_string(usage.weight_bytes),
-        "cache " + std::to_string(usage.kv_cache_bytes),
-        "activations " + std::to_string(usage.activation_bytes),
+       {"weights " + human_bytes(usage.weight_bytes), "cache " + human_bytes(usage.kv_cache_bytes),
+        "activations " + human_bytes(usage.activation_bytes),
         "kernel set " + std::string(model.kernel_set()), std::string("threads 1")})
     CHECK(log.infos[0].find(part) != std::string::npos);
   run(model, 10);
