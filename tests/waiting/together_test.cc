@@ -11,6 +11,7 @@
 
 #include "dsv32/checkpoint.h"
 
+#include "lib/base/format.h"
 #include "tests/support/catch.h"
 #include "tests/waiting/passes.h"
 
@@ -240,7 +241,7 @@ TEST_CASE("max_sequences is from 1 to 4,096, for a plan as for a load") {
   constexpr std::size_t kTooMany = std::size_t{1} << 35;
   const std::size_t activations = plan(4096, kTooMany, 0).activation_bytes;
   CHECK(activations > one.activation_bytes);
-  check_error(ErrorCode::out_of_memory, "activations " + std::to_string(activations), [&] {
+  check_error(ErrorCode::out_of_memory, "activations " + human_bytes(activations), [&] {
     Model::load(golden("fp8"), {.backend = {.num_threads = 1},
                                 .kv_cache_tokens = kTooMany,
                                 .max_batch_tokens = 64,
