@@ -95,7 +95,7 @@ Sample GenerationState::next_token(std::span<const float> logits) {
   if (const std::optional<TokenId> forced = thinking_.forced())
     return SamplerAccess::force(sampler_, logits, *forced);
   if (!first_mask_) return sampler_.sample(logits, mask());
-  const Sample first = sampler_.sample(logits, *first_mask_);
+  Sample first = sampler_.sample(logits, *first_mask_);
   first_mask_.reset();
   return first;
 }

@@ -54,11 +54,9 @@ void TurnReader::screen_text(const ParseEvent& event, Events& out) {
 
 void TurnReader::emit_text(std::string text, Events& out) {
   if (text.empty()) return;
-  const std::size_t begin = std::exchange(held_offset_, held_offset_ + text.size());
-  emit({.kind = held_kind_,
-        .byte_offset = begin,
-        .byte_length = text.size(),
-        .text = std::move(text)},
+  const std::size_t size = text.size();
+  const std::size_t begin = std::exchange(held_offset_, held_offset_ + size);
+  emit({.kind = held_kind_, .byte_offset = begin, .byte_length = size, .text = std::move(text)},
        out);
 }
 

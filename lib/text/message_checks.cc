@@ -109,10 +109,10 @@ void check_name(std::string_view name, std::string_view what) {
 
 Json declared_function(std::span<const Message> messages, std::size_t i, std::size_t k) {
   const std::string what = formatted("messages[{}].tools_json[{}]", i, k);
-  Json tool = parse_json(messages[i].tools_json[k], what);
+  const Json tool = parse_json(messages[i].tools_json[k], what);
   DSV32_CHECK(tool.is_object(), bad_format, "{}: not an object", what);
   const Json* inner = tool.find("function");
-  Json function = inner == nullptr ? std::move(tool) : *inner;
+  const Json& function = inner == nullptr ? tool : *inner;
   const Json* name = function.find("name");
   if (name != nullptr && name->is_string()) check_name(name->text, what + ": its name");
   return function;

@@ -89,7 +89,8 @@ inline std::string replace_ill_formed(std::string_view text) {
 }
 
 inline std::string valid_utf8(std::string text) {
-  return valid_prefix(text) == text.size() ? text : replace_ill_formed(text);
+  if (valid_prefix(text) != text.size()) return replace_ill_formed(text);
+  return text;
 }
 
 }  // namespace dsv32

@@ -72,7 +72,7 @@ std::string advice(const fs::path& repo, std::string_view name, const std::strin
   std::sort(there.begin(), there.end());
   const bool more = there.size() > kMostListed;
   if (more) there.resize(kMostListed);
-  const std::string get = formatted("get it with: hf download {} --revision {}", name, revision);
+  std::string get = formatted("get it with: hf download {} --revision {}", name, revision);
   if (there.empty()) return get;
   return formatted("there is {}{}; {}", joined(there, ", "), more ? ", .." : "", get);
 }

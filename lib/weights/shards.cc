@@ -89,7 +89,7 @@ void check_numbers(const std::set<std::string>& names) {
     const std::uint64_t all = parse_u64(digits, name);
     DSV32_CHECK(have >= all, not_found,
                 "{} of the {} files {} are missing; get them again, with their index", all - have,
-                all, quote(begin + ".." + end));
+                all, quote(formatted("{}..{}", begin, end)));
   }
 }
 

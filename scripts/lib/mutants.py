@@ -55,7 +55,7 @@ class Tree:
     def configure(self):
         result = run("cmake", "-G", "Ninja", "-S", self.source, "-B", self.binary, "-DCMAKE_BUILD_TYPE=Release",
                      "-DCMAKE_CXX_FLAGS_RELEASE=-O1 -DNDEBUG",
-                     "-DDSV32_BUILD_CLI=OFF", "-DDSV32_BUILD_EXAMPLES=OFF",
+                     "-DDSV32_BUILD_TESTS=ON", "-DDSV32_BUILD_CLI=OFF", "-DDSV32_BUILD_EXAMPLES=OFF",
                      f"-DDSV32_SHARED_DIR={ROOT.parent / 'shared'}")
         if result.returncode != 0:
             raise SystemExit(result.stdout[-3000:])
