@@ -105,7 +105,8 @@ class Repl {
   std::optional<int> take(const std::string& line) {
     if (line.find_first_not_of(" \t") == std::string::npos) return {};
     if (!typed_ && line[0] == '#') return {};  // scripts have comments
-    if (!typed_ && format_ == Format::text) terminal_.write_foreign("> " + line + "\n");
+    if (!typed_ && format_ == Format::text && !terminal_.quiet())
+      terminal_.write_foreign("> " + line + "\n");
     if (line[0] == '/') return command(line) ? std::nullopt : std::optional(ended());
     const int code = say(line);
     return code == kOk ? std::nullopt : std::optional(code);

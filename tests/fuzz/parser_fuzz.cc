@@ -50,26 +50,16 @@ std::string flooded(std::string_view text) {
 
 // With tokens every marker is one, but for those behind a byte of 3.
 std::vector<Piece> pieces_of(std::string text, bool by_tokens) {
-  static const std::array<std::string, 10> kMarkers{"<think>",
-                                                    "</think>",
-                                                    "<｜begin▁of▁sentence｜>",
-                                                    "<｜end▁of▁sentence｜>",
-                                                    "｜DSML｜",
-                                                    "<｜tool▁calls▁begin｜>",
-                                                    "<｜tool▁calls▁end｜>",
-                                                    "<｜tool▁call▁begin｜>",
-                                                    "<｜tool▁call▁end｜>",
-                                                    "<｜tool▁sep｜>"};
   std::vector<Piece> out(1);
   if (!by_tokens) {
     out[0].text = std::move(text);
     return out;
   }
   for (std::size_t at = 0; at < text.size();) {
-    const auto found = std::ranges::find_if(kMarkers, [&](const std::string& marker) {
+    const auto found = std::ranges::find_if(test::kMarkers, [&](const std::string& marker) {
       return text.compare(at, marker.size(), marker) == 0;
     });
-    if (found == kMarkers.end() || (at > 0 && text[at - 1] == '\x03')) {
+    if (found == test::kMarkers.end() || (at > 0 && text[at - 1] == '\x03')) {
       out.back().text += text[at++];
       continue;
     }

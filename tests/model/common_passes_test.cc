@@ -3,13 +3,12 @@
 // alone.
 #include <algorithm>
 #include <cstdio>
-#include <cstdlib>
 #include <deque>
 #include <memory>
-#include <random>
 
 #include "tests/model/sessions.h"
 #include "tests/support/catch.h"
+#include "tests/support/new_seed.h"
 #include "tests/support/sanitized.h"
 
 namespace dsv32::test {
@@ -19,13 +18,6 @@ constexpr std::size_t kTexts = kSanitized ? 2 : 3;
 constexpr std::size_t kLength = 140;  // well beyond index_topk, and over two pages
 constexpr std::size_t kCommon = 90;   // tokens in front that all texts share
 constexpr int kSteps = 10;            // of a schedule
-
-// Another one each time; DSV32_TEST_SEED repeats one.
-std::uint64_t new_seed() {
-  if (const char* given = std::getenv("DSV32_TEST_SEED")) return std::strtoull(given, nullptr, 10);
-  std::random_device device;
-  return std::uint64_t{device()} << 32 | device();
-}
 
 // What a session shows of a row.
 struct Row {

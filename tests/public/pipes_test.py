@@ -84,6 +84,11 @@ class EndingTest(ModelCase):
         self.assertEqual(shown[9], "(no answer yet)")
         self.assertEqual(shown[-2:], ["(0 forgotten, 0 left)"] * 2)
 
+    def test_reports_E11_quiet_repeats_no_question(self):
+        for options, count in ((), 1), (("-q",), 0):
+            out = self.ok(*options, "chat", self.model, "--greedy", "-n", "2", stdin="Who are you?\n")
+            self.assertEqual(out.count("> Who are you?"), count, options)
+
     def test_reports_E9_a_reset_forgets_the_statistics(self):
         out = self.ok("chat", self.model, "--greedy", "-n", "9", stdin="Who are you?\n/stats\n/reset\n/stats\n")
         before, after = out.split("(forgotten)\n")

@@ -3,6 +3,7 @@
 #define DSV32_TESTS_SUPPORT_PARSE_EVENTS_H_
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <string>
 #include <string_view>
@@ -11,6 +12,18 @@
 #include "dsv32/tool_call_parser.h"
 
 namespace dsv32::test {
+
+// What both formats take for markers, as a model's tokens have them.
+inline const std::array<std::string, 10> kMarkers{"<think>",
+                                                  "</think>",
+                                                  "<｜begin▁of▁sentence｜>",
+                                                  "<｜end▁of▁sentence｜>",
+                                                  "｜DSML｜",
+                                                  "<｜tool▁calls▁begin｜>",
+                                                  "<｜tool▁calls▁end｜>",
+                                                  "<｜tool▁call▁begin｜>",
+                                                  "<｜tool▁call▁end｜>",
+                                                  "<｜tool▁sep｜>"};
 
 inline bool is_text(ParseEvent::Kind kind) {
   using Kind = ParseEvent::Kind;

@@ -2,8 +2,6 @@
 // show.
 #include <array>
 #include <cstdio>
-#include <cstdlib>
-#include <random>
 #include <string>
 #include <vector>
 
@@ -13,6 +11,7 @@
 #include "lib/text/utf8.h"
 #include "tests/conformance/messages.h"
 #include "tests/support/catch.h"
+#include "tests/support/new_seed.h"
 #include "tests/support/parse_events.h"
 #include "tests/support/sanitized.h"
 
@@ -22,13 +21,6 @@ namespace {
 using conformance::Random;
 
 constexpr int kOutputs = kSanitized ? 3000 : 20000;
-
-// Another one each time; DSV32_TEST_SEED repeats one.
-std::uint64_t new_seed() {
-  if (const char* given = std::getenv("DSV32_TEST_SEED")) return std::strtoull(given, nullptr, 10);
-  std::random_device device;
-  return std::uint64_t{device()} << 32 | device();
-}
 
 // What a model wrote. Text alone is one piece; with tokens a marker is a piece of its own.
 struct Piece {
@@ -168,16 +160,6 @@ class OutputMaker {
 
   // With tokens, what looks like a marker is one or not, by chance.
   void add(Output& out, const std::string& text) {
-    static const std::array<std::string, 10> kMarkers{"<think>",
-                                                      "</think>",
-                                                      "<｜begin▁of▁sentence｜>",
-                                                      "<｜end▁of▁sentence｜>",
-                                                      "｜DSML｜",
-                                                      "<｜tool▁calls▁begin｜>",
-                                                      "<｜tool▁calls▁end｜>",
-                                                      "<｜tool▁call▁begin｜>",
-                                                      "<｜tool▁call▁end｜>",
-                                                      "<｜tool▁sep｜>"};
     if (!out.by_tokens) {
       out.pieces.back().text += text;
       return;
