@@ -80,18 +80,33 @@ static void moe_gate(const MoeGateParams& p) {
   }
 }
 
+// 16 * kLanes columns of a token from `c` on, so that a row is looked up once for all of them. An
+// element's sum is the same whatever kLanes.
+template <int kLanes>
+static void combine_columns(const MoeCombineParams& p, std::int64_t t, int c) {
+  Lanes sums[kLanes];
+  for (Lanes& sum : sums) sum = lanes_set(0.0f);
+  for (std::int64_t j = t * p.top; j < (t + 1) * p.top; ++j) {
+    if (p.rows[j] < 0) continue;
+    const Lanes weight = lanes_set(p.weights[j]);
+    const std::int64_t first = p.rows[j] * std::int64_t{p.cols} + c;
+    for (int i = 0; i < kLanes; ++i) {
+      const Lanes x = load_lanes(p.x, p.type, first + 16 * i, p.cols - c - 16 * i);
+      sums[i] = fma(weight, x, sums[i]);
+    }
+  }
+  for (int i = 0; i < kLanes; ++i) {
+    const int n = p.cols - c - 16 * i;
+    const std::int64_t at = t * p.cols + c + 16 * i;
+    if (p.shared) sums[i] = add(sums[i], load_lanes(p.shared, p.type, at, n));
+    store_lanes(p.out, p.out_type, at, sums[i], n);
+  }
+}
+
 static void moe_combine(const MoeCombineParams& p) {
   for (std::int64_t t = 0; t < p.num_tokens; ++t) {
-    for (int c = 0; c < p.cols; c += 16) {
-      const int n = p.cols - c;
-      Lanes sum = lanes_set(0.0f);
-      for (std::int64_t j = t * p.top; j < (t + 1) * p.top; ++j) {
-        if (p.rows[j] < 0) continue;
-        const Lanes x = load_lanes(p.x, p.type, p.rows[j] * std::int64_t{p.cols} + c, n);
-        sum = fma(lanes_set(p.weights[j]), x, sum);
-      }
-      if (p.shared) sum = add(sum, load_lanes(p.shared, p.type, t * p.cols + c, n));
-      store_lanes(p.out, p.out_type, t * p.cols + c, sum, n);
-    }
+    int c = 0;
+    for (; c + 64 <= p.cols; c += 64) combine_columns<4>(p, t, c);
+    for (; c < p.cols; c += 16) combine_columns<1>(p, t, c);
   }
 }
