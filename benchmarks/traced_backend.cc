@@ -14,7 +14,7 @@ constexpr std::int64_t kNoise = 65537;
 }  // namespace
 
 TracedBackend::TracedBackend(std::unique_ptr<Backend> inner)
-    : inner_(std::move(inner)), noise_(2 * kNoise) {
+    : ForwardingBackend(std::move(inner)), noise_(2 * kNoise) {
   fill_bf16(noise_.data(), kNoise, 23);
 }
 

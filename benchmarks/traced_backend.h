@@ -8,18 +8,16 @@
 #include <cstdint>
 #include <map>
 #include <memory>
-#include <span>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "benchmarks/clock.h"
-#include "lib/backend/backend.h"
+#include "tests/support/forwarding_backend.h"
 
 namespace dsv32::bench {
 
-class TracedBackend final : public Backend {
+class TracedBackend final : public ForwardingBackend {
  public:
   explicit TracedBackend(std::unique_ptr<Backend> inner);
 
@@ -45,28 +43,6 @@ class TracedBackend final : public Backend {
   // The steps that took at least a hundredth of all, longest first: "attend 7 %, ...".
   std::string shares() const;
 
-  const BackendInfo& info() const override { return inner_->info(); }
-  std::string_view kernel_set() const override { return inner_->kernel_set(); }
-  Workers workers() const override { return inner_->workers(); }
-  StepShapes shapes() const override { return inner_->shapes(); }
-  void reserve(const BackendLimits& limits) override { inner_->reserve(limits); }
-  std::size_t scratch_bytes() const override { return inner_->scratch_bytes(); }
-  WeightHandle bind(const Linear& w, BindProgress progress) override {
-    return inner_->bind(w, progress);
-  }
-  ExpertsHandle bind_experts(std::span<const Linear> experts, BindProgress progress) override {
-    return inner_->bind_experts(experts, progress);
-  }
-  std::shared_ptr<void> allocate(std::size_t bytes) override { return inner_->allocate(bytes); }
-  void upload(TensorView dst, const void* src) override { inner_->upload(dst, src); }
-  void download(void* dst, TensorView src) override { inner_->download(dst, src); }
-  void copy(TensorView dst, TensorView src) override { inner_->copy(dst, src); }
-  void synchronize() override { inner_->synchronize(); }
-  void run(std::uint64_t key, FunctionRef<void()> pass) override { inner_->run(key, pass); }
-
-  void embed(const BatchView& b, const BoundWeight& table, TensorView out) override {
-    inner_->embed(b, table, out);
-  }
   void add_rms_norm(TensorView x, TensorView residual, TensorView gain, float eps,
                     const Activation& out) override {
     if (residual.data != nullptr) ++norms_;
@@ -74,10 +50,6 @@ class TracedBackend final : public Backend {
   }
   void silu_mul(TensorView gate, TensorView up, const Activation& out) override {
     if (!skipped()) timed("silu_mul", rest(), [&] { inner_->silu_mul(gate, up, out); });
-  }
-  void copy_rows(TensorView from, TensorView from_rows, TensorView to,
-                 TensorView to_rows) override {
-    inner_->copy_rows(from, from_rows, to, to_rows);
   }
   void linear(const BoundWeight& w, const Activation& x, TensorView out) override {
     if (skipped()) return fill(out);
@@ -156,7 +128,6 @@ class TracedBackend final : public Backend {
   }
   double& rest() { return in_mlp() ? seconds.mlp : seconds.projections; }
 
-  std::unique_ptr<Backend> inner_;
   std::vector<std::byte> noise_;  // bf16
   int norms_ = 0;
 };

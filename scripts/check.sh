@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Sets this machine up, builds everything, runs all tests; the last line is "N passed, N failed".
-#   --full    also: all mutants instead of ten, every kernel set under the sanitizers, 163,840
+#   --full    also: all mutants instead of six, every kernel set under the sanitizers, 163,840
 #             positions, a million rows for the sampler, every command of README and docs in a clean
 #             clone, all tests built by clang, the kernels for 64-bit ARM
 #   --quick   build and tests only
@@ -87,7 +87,7 @@ arm() {
 setup full
 code=(include lib kernels examples tests)
 format=$(tool clang-format) tidy=$(tool clang-tidy) clang=$(tool clang++)
-kernels=OFF mutants=(--draw 10)
+kernels=OFF mutants=(--draw 6)
 [ "$mode" != --full ] || kernels=ON mutants=(--all)
 check "configure (dev)" cmake --preset dev
 check "build (dev)" cmake --build --preset dev -j "$jobs"
@@ -108,7 +108,7 @@ if [ "$mode" != --quick ]; then
     skip "tidy" "no clang-tidy"
   fi
   if [ -n "$clang" ]; then
-    once check "fuzz" "${code[@]}" scripts/fuzz.sh --with "$clang" -- scripts/fuzz.sh all 20
+    once check "fuzz" "${code[@]}" scripts/fuzz.sh --with "$clang" -- scripts/fuzz.sh all 12
   else
     skip "fuzz" "no clang++"
   fi

@@ -4,6 +4,7 @@
 
 #include "tests/backend/backends.h"
 #include "tests/kernels/linear_data.h"
+#include "tests/support/sanitized.h"
 
 namespace dsv32::test {
 namespace {
@@ -71,6 +72,7 @@ TEST_CASE("through the seam: linear equals its twin for every weight") {
   const auto all = open_backends(test_limits());
   for (const WeightKind& kind : kWeightKinds) {
     for (const int rows : {1, 7, 64, 65}) {
+      if (kSanitized && rows == 64) continue;
       for (const int cols : {1, 40, 301}) check_linear(data, all, kind, rows, cols);
     }
     check_linear(data, all, kind, 2, 2049);

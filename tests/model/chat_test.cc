@@ -21,13 +21,6 @@ const Model& bundled() {
   return model;
 }
 
-GenerateOptions greedy(std::size_t max_tokens = 100) {
-  GenerateOptions options;
-  options.sampling = SamplingParams{.temperature = 0.0f};
-  options.max_tokens = max_tokens;
-  return options;
-}
-
 std::vector<TokenId> question(const std::string& text, ThinkingMode mode = ThinkingMode::thinking) {
   const Message messages[] = {{.content = text}};
   return bundled().tokenizer().encode(bundled().chat_template().render(messages, mode));

@@ -15,13 +15,6 @@ Tokens prompt_of(const std::vector<Message>& messages, ThinkingMode mode) {
   return tiny().tokenizer().encode(prompt);
 }
 
-GenerateOptions greedy(std::size_t max_tokens) {
-  GenerateOptions options;
-  options.sampling = SamplingParams{.temperature = 0.0f};
-  options.max_tokens = max_tokens;
-  return options;
-}
-
 TEST_CASE("reports_F2 what is wrong with a request is found before the prompt runs") {
   Session session(tiny());
   const Tokens prompt = prompt_of(question(), ThinkingMode::chat);

@@ -100,13 +100,6 @@ const Model& bundled() {
   return model;
 }
 
-GenerateOptions greedy() {
-  GenerateOptions options;
-  options.sampling = SamplingParams{.temperature = 0.0f};
-  options.max_tokens = 24;
-  return options;
-}
-
 std::vector<TokenId> question() {
   const Message messages[] = {{.content = "What is 47 + 38?"}};
   return bundled().tokenizer().encode(
@@ -125,40 +118,41 @@ ChatTurn answered(const ChatOptions& options) {
 
 ChatOptions short_answer() {
   ChatOptions options;
-  options.generate = greedy();
+  options.generate = greedy(24);
   return options;
 }
 
 const Check kGenerateChecks[] = {
     {"sampling",
      [] {
-       GenerateOptions options = greedy();
+       GenerateOptions options = greedy(24);
        options.sampling = SamplingParams{.temperature = 5.0f, .top_p = 1.0f, .seed = 3};
-       CHECK(generated(options).tokens != generated(greedy()).tokens);
+       CHECK(generated(options).tokens != generated(greedy(24)).tokens);
      }},
     {"max_tokens",
      [] {
-       GenerateOptions options = greedy();
+       GenerateOptions options = greedy(24);
        options.max_tokens = 3;
        CHECK(generated(options).tokens.size() == 3);
      }},
     {"stop_token_ids",
      [] {
-       GenerateOptions options = greedy();
-       options.stop_token_ids = {generated(greedy()).tokens.at(4)};
+       GenerateOptions options = greedy(24);
+       options.stop_token_ids = {generated(greedy(24)).tokens.at(4)};
        CHECK(generated(options).tokens.size() <= 4);
      }},
     {"stop_strings",
      [] {
-       GenerateOptions options = greedy();
-       options.stop_strings = {generated(greedy()).text.substr(5, 3)};
+       GenerateOptions options = greedy(24);
+       options.stop_strings = {generated(greedy(24)).text.substr(5, 3)};
        CHECK(generated(options).stop_string == options.stop_strings[0]);
      }},
     {"thinking_budget",
      [] {
-       GenerateOptions options = greedy();
+       GenerateOptions options = greedy(24);
        options.thinking_budget = 2;
-       CHECK(generated(options).usage.thinking_tokens < generated(greedy()).usage.thinking_tokens);
+       CHECK(generated(options).usage.thinking_tokens <
+             generated(greedy(24)).usage.thinking_tokens);
      }},
     {"stops_in_reasoning",  // of a chat
      [] {
@@ -170,7 +164,7 @@ const Check kGenerateChecks[] = {
      }},
     {"allowed",
      [] {
-       GenerateOptions options = greedy();
+       GenerateOptions options = greedy(24);
        std::vector<std::uint32_t> mask((2048 + 31) / 32);
        mask[1] = 1u << 8;  // token 40
        options.allowed = [&](std::span<const TokenId>) { return std::span(mask); };
@@ -180,7 +174,7 @@ const Check kGenerateChecks[] = {
      }},
     {"allowed_in_reasoning",
      [] {
-       GenerateOptions options = greedy();
+       GenerateOptions options = greedy(24);
        std::vector<std::uint32_t> mask((2048 + 31) / 32);
        mask[1] = 1u << 8;  // token 40
        options.allowed = [&](std::span<const TokenId>) { return std::span(mask); };
@@ -191,7 +185,7 @@ const Check kGenerateChecks[] = {
      [] {
        std::stop_source source;
        source.request_stop();
-       GenerateOptions options = greedy();
+       GenerateOptions options = greedy(24);
        options.cancel = source.get_token();
        CHECK(generated(options).finish_reason == FinishReason::cancelled);
      }},

@@ -204,7 +204,10 @@ TEST_CASE("reports_W4 files are read and models loaded to the same bits in any s
 
 TEST_CASE("reports_W4 passes have the same bits in any state, whatever the threads") {
   bundled();
-  for (const int threads : {1, 3}) check_calls(calls_of_sessions(load_with_threads(threads)));
+  for (const int threads : {3, 1}) {
+    check_calls(calls_of_sessions(load_with_threads(threads)));
+    if (kSanitized) break;  // one thread has nobody to race with
+  }
 }
 
 TEST_CASE("reports_W4 draws and texts are the same in any state") {
@@ -217,7 +220,7 @@ TEST_CASE("reports_W4 a model loaded in one state and asked in another has the s
     INFO(alien.name);
     std::optional<Model> model;
     in_state(alien.state, [&] { return model = load_with_threads(4), std::string(); });
-    for (int i = 0; i < 5; ++i) CHECK((logits(*model, text()) == want));
+    for (int i = 0; i < (kSanitized ? 2 : 5); ++i) CHECK((logits(*model, text()) == want));
   }
 }
 

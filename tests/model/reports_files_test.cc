@@ -15,6 +15,7 @@
 #include "tests/model/reports_C11.h"
 #include "tests/support/catch.h"
 #include "tests/support/checkpoint_files.h"
+#include "tests/support/sanitized.h"
 
 namespace dsv32::test {
 namespace {
@@ -114,7 +115,9 @@ TEST_CASE("reports_C2 a checkpoint without its MTP layer is usable without MTP")
 
 TEST_CASE("reports_W8 Verify::all finds a value that is no number in every tensor") {
   const Tensors all = tensors_of(golden_model("fp8"));
+  std::size_t number = 0;
   for (const auto& [name, tensor] : all) {
+    if (kSanitized && number++ % 5 != 0) continue;
     INFO(name << " " << tensor.dtype);
     const Copy copy("fp8", [&, &key = name](Tensors& tensors) {
       std::string& data = tensors.at(key).data;

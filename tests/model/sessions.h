@@ -54,6 +54,13 @@ inline bool equal(const Bits& x, std::span<const float> y) {
          (x.empty() || std::memcmp(x.data(), y.data(), x.size() * sizeof(float)) == 0);
 }
 
+inline GenerateOptions greedy(std::size_t max_tokens = 100) {
+  GenerateOptions options;
+  options.sampling = SamplingParams{.temperature = 0.0f};
+  options.max_tokens = max_tokens;
+  return options;
+}
+
 // Logits after each prefix, from a session that is fed one token at a time.
 inline std::vector<Bits> one_by_one(const Model& model, const Tokens& tokens) {
   Session session(model);

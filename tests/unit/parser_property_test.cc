@@ -20,7 +20,7 @@ namespace {
 
 using conformance::Random;
 
-constexpr int kOutputs = kSanitized ? 3000 : 20000;
+constexpr int kOutputs = kSanitized ? 1500 : 20000;
 
 // What a model wrote. Text alone is one piece; with tokens a marker is a piece of its own.
 struct Piece {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "tests/support/catch.h"
+#include "tests/support/sanitized.h"
 #include "tests/waiting/passes.h"
 
 namespace dsv32::test {
@@ -57,7 +58,7 @@ Triple triple(const SparseStats& s) { return {s.keys_visible, s.keys_scored, s.k
 
 TEST_CASE("reports_D2 last_reuse and sparse_stats are whole at any moment") {
   const Watchdog watchdog(300s);
-  constexpr int kRounds = 100;
+  constexpr int kRounds = kSanitized ? 30 : 100;
   const Model model = load_hooked();
   Tokens one = some_tokens(40, 1), two = one;
   two[30] = (two[30] + 1) % 90;
