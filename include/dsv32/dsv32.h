@@ -9,6 +9,7 @@
 #include "dsv32/checkpoint.h"
 #include "dsv32/communicator.h"
 #include "dsv32/config.h"
+#include "dsv32/engine.h"
 #include "dsv32/error.h"
 #include "dsv32/generation.h"
 #include "dsv32/model.h"

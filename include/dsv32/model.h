@@ -86,6 +86,7 @@ class DSV32_API Model {
   std::string_view kernel_set() const noexcept;
 
  private:
+  friend class Engine;
   friend class Session;
   class Impl;
   explicit Model(std::shared_ptr<Impl> impl);
