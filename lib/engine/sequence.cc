@@ -8,7 +8,8 @@
 namespace dsv32 {
 namespace {
 
-constexpr std::size_t kPage = kernels::kPageSize;
+constexpr std::size_t kPage = kPageTokens;
+static_assert(kPage == kernels::kPageSize);
 
 std::size_t pages_for(std::size_t tokens) { return (tokens + kPage - 1) / kPage; }
 
@@ -50,13 +51,24 @@ void Sequence::share(const Sequence& other) {
   mtp_stale_ = other.mtp_stale_;
 }
 
+Reuse Sequence::begin_with(PrefixCache& cache, std::string_view scope,
+                           std::span<const TokenId> tokens, std::size_t most) {
+  DSV32_CHECK(tokens_.empty() && pages_.empty(), internal, "{} tokens are here already", size());
+  tokens_.reserve(std::min(most, tokens.size()));  // what can fail, before pages are owned
+  PrefixCache::Found found = cache.take(scope, tokens, most);
+  pages_ = std::move(found.pages);
+  const auto matched = tokens.first(found.reuse.matched);
+  tokens_.assign(matched.begin(), matched.end());
+  mtp_stale_ = model_->has_mtp() && matched.size() % kPage != 0;  // as behind truncate()
+  return found.reuse;
+}
+
 void Sequence::check_room(std::size_t kept, std::size_t size) const {
   const std::size_t left = pages_for(kept);
   std::size_t copied = 0, given_back = 0;
   for (std::size_t i = first_written(kept, *model_) / kPage; i < pages_.size(); ++i) {
-    const bool shared = pool().is_shared(pages_[i]);
-    copied += i < left && shared ? 1 : 0;
-    given_back += i >= left && !shared ? 1 : 0;
+    copied += i < left && !pool().may_write(pages_[i]) ? 1 : 0;
+    given_back += i >= left && !pool().is_shared(pages_[i]) ? 1 : 0;
   }
   pool().require(pages_for(size) - left + copied, given_back);
 }
@@ -70,7 +82,7 @@ Growth::Growth(Sequence& sequence, std::span<const TokenId> more)
   std::vector<std::size_t> shared;
   for (std::size_t i = first_written(sequence.size(), *sequence.model_) / kPage; i < pages_.size();
        ++i) {
-    if (sequence.pool().is_shared(pages_[i])) shared.push_back(i);
+    if (!sequence.pool().may_write(pages_[i])) shared.push_back(i);
   }
   const std::size_t fresh = pages_for(end_) - pages_.size() + shared.size();
   copies_.reserve(shared.size());

@@ -6,10 +6,12 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "dsv32/types.h"
 
+#include "lib/engine/prefix_cache.h"
 #include "lib/model/loaded_model.h"
 
 namespace dsv32 {
@@ -27,6 +29,12 @@ class Sequence {
 
   void truncate(std::size_t length) noexcept;  // to fewer tokens
   void share(const Sequence& other);           // an empty one becomes a copy: no key is copied
+
+  // An empty one becomes the longest prefix of `tokens`, of `most` tokens at most, that `cache` has
+  // in this scope. The other way: its whole pages, while no Growth of it lives.
+  Reuse begin_with(PrefixCache& cache, std::string_view scope, std::span<const TokenId> tokens,
+                   std::size_t most);
+  void offer_to(PrefixCache& cache, std::string_view scope) { cache.offer(scope, tokens_, pages_); }
 
   // Throws capacity if there are no pages for `size` tokens whose first `kept` stay as they are
   // here.

@@ -48,6 +48,7 @@ void PagePool::take_locked(std::span<std::int32_t> out) {
       const std::int32_t oldest = oldest_;
       dequeue(oldest);
       set_free(oldest);
+      ++evicted_;
     }
     page = free_.back();
     free_.pop_back();
@@ -62,15 +63,20 @@ void PagePool::share(std::span<const std::int32_t> pages) {
 
 void PagePool::release(std::span<const std::int32_t> pages) noexcept {
   const std::lock_guard guard(mutex_);
-  for (const std::int32_t page : pages) {
-    if (--at(page).owners > 0) continue;
-    at(page).kept ? enqueue(page) : set_free(page);
+  for (auto page = pages.rbegin(); page != pages.rend(); ++page) {
+    if (--at(*page).owners > 0) continue;
+    at(*page).keepers > 0 ? enqueue(*page) : set_free(*page);
   }
 }
 
 bool PagePool::is_shared(std::int32_t page) const {
   const std::lock_guard guard(mutex_);
   return at(page).owners > 1;
+}
+
+bool PagePool::may_write(std::int32_t page) const {
+  const std::lock_guard guard(mutex_);
+  return at(page).owners == 1 && at(page).keepers == 0;
 }
 
 void PagePool::set_written(std::span<const std::int32_t> pages) noexcept {
@@ -82,7 +88,7 @@ KeptPage PagePool::keep(std::int32_t page) {
   const std::lock_guard guard(mutex_);
   Page& p = at(page);
   DSV32_CHECK(p.owners > 0 && p.written, internal, "page {} is kept before it is written", page);
-  p.kept = true;
+  ++p.keepers;
   return {.page = page, .generation = p.generation};
 }
 
@@ -96,10 +102,20 @@ bool PagePool::try_share(const KeptPage& kept) {
 void PagePool::forget(const KeptPage& kept) noexcept {
   const std::lock_guard guard(mutex_);
   if (!is_same(kept)) return;
-  at(kept.page).kept = false;
-  if (at(kept.page).owners > 0) return;
+  Page& p = at(kept.page);
+  if (--p.keepers > 0 || p.owners > 0) return;
   dequeue(kept.page);
   set_free(kept.page);
+}
+
+bool PagePool::is_kept(const KeptPage& kept) const noexcept {
+  const std::lock_guard guard(mutex_);
+  return is_same(kept);
+}
+
+bool PagePool::has_owner(const KeptPage& kept) const noexcept {
+  const std::lock_guard guard(mutex_);
+  return is_same(kept) && at(kept.page).owners > 0;
 }
 
 std::size_t PagePool::free_pages() const noexcept {
@@ -112,15 +128,22 @@ std::size_t PagePool::ownerless_pages() const noexcept {
   return ownerless_;
 }
 
+std::uint64_t PagePool::evicted_pages() const noexcept {
+  const std::lock_guard guard(mutex_);
+  return evicted_;
+}
+
 bool PagePool::is_same(const KeptPage& kept) const {
-  return kept.page >= 0 && at(kept.page).kept && at(kept.page).generation == kept.generation;
+  if (kept.page < 0) return false;
+  return at(kept.page).keepers > 0 && at(kept.page).generation == kept.generation;
 }
 
 // What it held is nobody's any more: handles to it are void.
 void PagePool::set_free(std::int32_t page) noexcept {
   Page& p = at(page);
   ++p.generation;
-  p.written = p.kept = false;
+  p.written = false;
+  p.keepers = 0;
   free_.push_back(page);
 }
 

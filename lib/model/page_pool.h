@@ -11,6 +11,8 @@
 
 namespace dsv32 {
 
+inline constexpr std::size_t kPageTokens = 64;  // kernels::kPageSize
+
 // A page whose bytes are worth keeping, as they were then: once it has no owner it stays as it is
 // until its place is needed.
 struct KeptPage {
@@ -33,25 +35,32 @@ class PagePool {
   // caller would give back first.
   void require(std::size_t count, std::size_t more) const;
 
-  void share(std::span<const std::int32_t> pages);             // one owner more each
-  void release(std::span<const std::int32_t> pages) noexcept;  // one owner less each
+  void share(std::span<const std::int32_t> pages);  // one owner more each
+  // One owner less each, the last page first: of a prefix that is kept, what stands behind goes
+  // before what it stands on.
+  void release(std::span<const std::int32_t> pages) noexcept;
   bool is_shared(std::int32_t page) const;
+  bool may_write(std::int32_t page) const;  // its owner: nobody shares it, nobody keeps it
 
   // What the owner of taken pages says when a step has written them; only then may they be kept.
   void set_written(std::span<const std::int32_t> pages) noexcept;
-  KeptPage keep(std::int32_t page);            // by one of its owners
+  // By one of its owners. Several may keep a page: each calls forget() once.
+  KeptPage keep(std::int32_t page);
   bool try_share(const KeptPage& kept);        // one owner more, if it still is what was kept
   void forget(const KeptPage& kept) noexcept;  // no longer worth keeping
+  bool is_kept(const KeptPage& kept) const noexcept;    // still is what was kept
+  bool has_owner(const KeptPage& kept) const noexcept;  // likewise, and nobody can take it
 
   std::size_t free_pages() const noexcept;       // what take() can give
   std::size_t ownerless_pages() const noexcept;  // of these, kept ones
+  std::uint64_t evicted_pages() const noexcept;  // kept ones that take() has given out so far
   std::size_t num_pages() const noexcept { return pages_.size(); }
 
  private:
   struct Page {
-    std::int32_t owners = 0;
+    std::int32_t owners = 0, keepers = 0;
     std::uint32_t generation = 0;  // of its bytes
-    bool written = false, kept = false;
+    bool written = false;
     std::int32_t before = -1, behind = -1;  // neighbours in the queue of those without an owner
   };
   Page& at(std::int32_t page) { return pages_[static_cast<std::size_t>(page)]; }
@@ -68,6 +77,7 @@ class PagePool {
   std::vector<std::int32_t> free_;            // a stack; never grows beyond its first capacity
   std::int32_t oldest_ = -1, youngest_ = -1;  // of the kept ones without an owner
   std::size_t ownerless_ = 0;
+  std::uint64_t evicted_ = 0;
 };
 
 }  // namespace dsv32
