@@ -39,6 +39,7 @@ void Sequence::truncate(std::size_t length) noexcept {
   const std::size_t left = pages_for(length);
   pool().release(std::span(pages_).subspan(left));
   pages_.resize(left);
+  offered_ = std::min(offered_, length / kPage);
   // A page keeps the hidden state of its last position that was run: right at a whole page's end.
   mtp_stale_ = model_->has_mtp() && length % kPage != 0;
 }
@@ -61,6 +62,14 @@ Reuse Sequence::begin_with(PrefixCache& cache, std::string_view scope,
   tokens_.assign(matched.begin(), matched.end());
   mtp_stale_ = model_->has_mtp() && matched.size() % kPage != 0;  // as behind truncate()
   return found.reuse;
+}
+
+void Sequence::offer_to(PrefixCache& cache, std::string_view scope, bool goes_on) {
+  const std::size_t whole = (goes_on ? first_written(size(), *model_) : size()) / kPage;
+  if (goes_on && whole == offered_) return;
+  // With MTP a page is known by the token behind it, too.
+  cache.offer(scope, tokens().first(std::min(size(), whole * kPage + 1)), pages_);
+  offered_ = whole;
 }
 
 void Sequence::check_room(std::size_t kept, std::size_t size) const {

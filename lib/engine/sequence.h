@@ -31,10 +31,12 @@ class Sequence {
   void share(const Sequence& other);           // an empty one becomes a copy: no key is copied
 
   // An empty one becomes the longest prefix of `tokens`, of `most` tokens at most, that `cache` has
-  // in this scope. The other way: its whole pages, while no Growth of it lives.
+  // in this scope.
   Reuse begin_with(PrefixCache& cache, std::string_view scope, std::span<const TokenId> tokens,
                    std::size_t most);
-  void offer_to(PrefixCache& cache, std::string_view scope) { cache.offer(scope, tokens_, pages_); }
+  // Offers its whole pages, while no Growth of it lives. Of one that goes on only what it has not
+  // offered yet and, with MTP, what the next step does not write: else that would be a copy.
+  void offer_to(PrefixCache& cache, std::string_view scope, bool goes_on);
 
   // Throws capacity if there are no pages for `size` tokens whose first `kept` stay as they are
   // here.
@@ -51,6 +53,7 @@ class Sequence {
   std::shared_ptr<LoadedModel> model_;
   std::vector<TokenId> tokens_;
   std::vector<std::int32_t> pages_;
+  std::size_t offered_ = 0;  // pages, while it goes on
   bool mtp_stale_ = false;
 };
 

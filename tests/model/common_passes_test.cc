@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "tests/model/sessions.h"
+#include "tests/model/traced_rows.h"
 #include "tests/support/catch.h"
 #include "tests/support/new_seed.h"
 #include "tests/support/sanitized.h"
@@ -18,38 +19,6 @@ constexpr std::size_t kTexts = kSanitized ? 2 : 3;
 constexpr std::size_t kLength = 140;  // well beyond index_topk, and over two pages
 constexpr std::size_t kCommon = 90;   // tokens in front that all texts share
 constexpr int kSteps = 10;            // of a schedule
-
-// What a session shows of a row.
-struct Row {
-  Bits logits, mtp_logits;  // the latter of the MTP row one position before; empty in front
-  std::vector<std::int32_t> selection, experts;
-};
-
-// Cuts a trace into rows by position and hands them over.
-template <class Take>
-void for_each_row(const Trace& trace, const ModelConfig& c, Take&& take) {
-  const auto vocab = static_cast<std::size_t>(c.vocab_size);
-  const auto n = static_cast<std::size_t>(trace.num_tokens);
-  const auto first = static_cast<std::size_t>(trace.first_position);
-  const auto cut = [&](std::span<const std::int32_t> all, int columns, std::size_t row) {
-    std::vector<std::int32_t> out;
-    const auto width = static_cast<std::size_t>(columns);
-    for (std::size_t at = row * width; at < all.size(); at += n * width)
-      out.insert(out.end(), all.begin() + static_cast<std::ptrdiff_t>(at),
-                 all.begin() + static_cast<std::ptrdiff_t>(at + width));
-    return out;
-  };
-  for (std::size_t row = 0; row < n; ++row) {
-    Row out;
-    out.logits = copy(trace.logits.subspan(row * vocab, vocab));
-    out.selection = cut(trace.selection, c.index_topk, row);
-    out.experts = cut(trace.experts, c.num_experts_per_tok, row);
-    const std::size_t mtp = first + row - 1 - static_cast<std::size_t>(trace.mtp_first_position);
-    if (first + row > 0 && !trace.mtp_logits.empty())
-      out.mtp_logits = copy(trace.mtp_logits.subspan(mtp * vocab, vocab));
-    take(first + row, out);
-  }
-}
 
 struct Text {
   Tokens tokens;
@@ -132,9 +101,7 @@ class Schedules {
     held.session.observe(everything(), [this, &held](const Trace& trace) {
       together_ = std::max(together_, static_cast<std::size_t>(trace.num_sequences));
       for_each_row(trace, model_->config(), [&](std::size_t position, const Row& got) {
-        const Row& want = texts_[held.text].rows[position];
-        compare(equal(want.logits, got.logits) && equal(want.mtp_logits, got.mtp_logits) &&
-                want.selection == got.selection && want.experts == got.experts);
+        compare(equal(texts_[held.text].rows[position], got));
       });
     });
   }

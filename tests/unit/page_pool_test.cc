@@ -7,6 +7,7 @@
 #include <map>
 #include <set>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "tests/conformance/messages.h"
@@ -25,13 +26,14 @@ constexpr std::size_t kPages = 12;
 class PlainPool {
  public:
   struct Page {
-    int owners = 0;
-    bool written = false, kept = false;
+    int owners = 0, keepers = 0;
+    bool written = false;
     long content = 0;
   };
   struct Kept {
     KeptPage handle;
     long content = 0;
+    bool forgotten = false;  // each is to be forgotten once
   };
 
   std::size_t free_pages() const { return kPages - owned(); }
@@ -41,7 +43,7 @@ class PlainPool {
   }
   bool is_kept(const Kept& kept) const {
     const Page& page = at(kept.handle.page);
-    return page.kept && page.content == kept.content;
+    return page.keepers > 0 && page.content == kept.content;
   }
   // `list` was taken. Which pages are free is the pool's choice; of those without an owner it takes
   // the oldest, and only if no other is left.
@@ -51,12 +53,13 @@ class PlainPool {
       Page& page = at(number);
       REQUIRE(page.owners == 0);
       if (plain > 0) {
-        REQUIRE(!page.kept);
+        REQUIRE(page.keepers == 0);
         --plain;
       } else {
         REQUIRE(!ownerless.empty());
         REQUIRE(number == ownerless.front());
         ownerless.pop_front();
+        ++evicted;
       }
       page = {.owners = 1, .content = ++last_content};
     }
@@ -64,7 +67,7 @@ class PlainPool {
   void release(std::int32_t number) {
     Page& page = at(number);
     if (--page.owners > 0) return;
-    if (page.kept) {
+    if (page.keepers > 0) {
       ownerless.push_back(number);
     } else {
       page = {};
@@ -76,8 +79,7 @@ class PlainPool {
   void forget(const Kept& kept) {
     if (!is_kept(kept)) return;
     Page& page = at(kept.handle.page);
-    page.kept = false;
-    if (page.owners > 0) return;
+    if (--page.keepers > 0 || page.owners > 0) return;
     std::erase(ownerless, kept.handle.page);
     page = {};
   }
@@ -86,6 +88,7 @@ class PlainPool {
 
   std::vector<Page> pages{kPages};
   std::deque<std::int32_t> ownerless;
+  std::uint64_t evicted = 0;
   long last_content = 0;
 };
 
@@ -122,8 +125,17 @@ class Twins {
     REQUIRE(pool_.free_pages() == plain_.free_pages());
     REQUIRE(pool_.ownerless_pages() == plain_.ownerless.size());
     REQUIRE(plain_.owned() + pool_.free_pages() == kPages);
-    for (std::int32_t page = 0; page < static_cast<std::int32_t>(kPages); ++page)
-      REQUIRE(pool_.is_shared(page) == (plain_.at(page).owners > 1));
+    for (std::int32_t page = 0; page < static_cast<std::int32_t>(kPages); ++page) {
+      const PlainPool::Page& plain = plain_.at(page);
+      REQUIRE(pool_.is_shared(page) == (plain.owners > 1));
+      REQUIRE(pool_.may_write(page) == (plain.owners == 1 && plain.keepers == 0));
+    }
+    for (const PlainPool::Kept& kept : kept_) {
+      REQUIRE(pool_.is_kept(kept.handle) == plain_.is_kept(kept));
+      REQUIRE(pool_.has_owner(kept.handle) ==
+              (plain_.is_kept(kept) && plain_.at(kept.handle.page).owners > 0));
+    }
+    REQUIRE(pool_.evicted_pages() == plain_.evicted);
   }
 
   std::map<std::string, long> seen;  // how often each outcome came
@@ -172,7 +184,7 @@ class Twins {
       owned_.erase(owned_.begin() + static_cast<std::ptrdiff_t>(i));
     }
     pool_.release(list);
-    for (const std::int32_t page : list) plain_.release(page);
+    for (auto page = list.rbegin(); page != list.rend(); ++page) plain_.release(*page);
   }
   void set_written() {
     if (own_nothing()) return;
@@ -190,7 +202,7 @@ class Twins {
     }
     const KeptPage handle = pool_.keep(page);
     REQUIRE(handle.page == page);
-    plain.kept = true;
+    ++plain.keepers;
     kept_.push_back({.handle = handle, .content = plain.content});
     if (kept_.size() > 8) kept_.erase(kept_.begin());
     ++seen["kept"];
@@ -211,7 +223,8 @@ class Twins {
   }
   void forget() {
     if (kept_.empty() || random_.below(4) > 0) return;
-    const PlainPool::Kept kept = kept_[random_.below(kept_.size())];
+    PlainPool::Kept& kept = kept_[random_.below(kept_.size())];
+    if (std::exchange(kept.forgotten, true)) return;
     pool_.forget(kept.handle);
     plain_.forget(kept);
     ++seen["forgotten"];

@@ -1,6 +1,6 @@
 // Input does not set the depth of any recursion: the worst of it on threads with small stacks.
-#include <functional>
-#include <pthread.h>
+#include "tests/support/small_stack.h"
+
 #include <string>
 
 #include "dsv32/chat_template.h"
@@ -10,28 +10,9 @@
 
 #include "lib/weights/safetensors.h"
 #include "tests/support/catch.h"
-#include "tests/support/sanitized.h"
 
 namespace dsv32::test {
 namespace {
-
-constexpr std::size_t kFactor = kSanitized ? 8 : 1;  // frames are larger
-
-// Runs `work` on a stack of so many KiB, where overflowing is a crash.
-void on_stack(std::size_t kib, const std::function<void()>& work) {
-  pthread_attr_t attributes;
-  REQUIRE(pthread_attr_init(&attributes) == 0);
-  REQUIRE(pthread_attr_setstacksize(&attributes, kib * 1024 * kFactor) == 0);
-  pthread_t thread;
-  const auto start = [](void* argument) -> void* {
-    (*static_cast<const std::function<void()>*>(argument))();
-    return nullptr;
-  };
-  REQUIRE(pthread_create(&thread, &attributes, start, const_cast<std::function<void()>*>(&work)) ==
-          0);
-  REQUIRE(pthread_join(thread, nullptr) == 0);
-  pthread_attr_destroy(&attributes);
-}
 
 std::string bomb(const std::string& open) {
   std::string text;
