@@ -125,6 +125,7 @@ class DSV32_API Engine {
 
  private:
   class Impl;
+  Impl& state() const;  // throws state, if it was moved from
   std::unique_ptr<Impl> impl_;
 };
 

@@ -22,7 +22,7 @@ struct Usage {
   std::size_t cached_tokens = 0;  // of the prompt, not computed again
   std::size_t generated_tokens = 0;
   std::size_t thinking_tokens = 0;  // of the generated ones
-  double queue_seconds = 0.0;  // an Engine's: until it ran
+  double queue_seconds = 0.0;       // an Engine's: until it ran
   double prefill_seconds = 0.0;
   double decode_seconds = 0.0;
   SparseStats sparse{};

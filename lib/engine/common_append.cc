@@ -24,10 +24,10 @@ std::vector<std::int32_t> cut_rows(std::span<const std::int32_t> from, std::size
 
 }  // namespace
 
-CommonAppend::Member::Member(const SessionState::Part& part)
-    : session(*part.session),
-      growth(part.session->sequence_, part.tokens),
-      stats(part.session->stats.get()) {}
+CommonAppend::Member::Member(const SessionState::Part& of)
+    : session(*of.session),
+      growth(of.session->sequence_, of.tokens),
+      stats(of.session->stats.get()) {}
 
 CommonAppend::CommonAppend(std::span<const SessionState::Part> parts)
     : model_(parts.front().session->shared()) {
@@ -85,68 +85,41 @@ void CommonAppend::plan(Batch& batch) {
   share_rows(shares);
   for (std::size_t i = 0; i < members_.size(); ++i) {
     Member& m = members_[i];
-    m.rows = {};
-    m.logits_count = 0;
-    if (shares[i] == 0) continue;
-    m.rows = m.growth.add_to(batch, shares[i]);
-    add_wanted(batch, m);
+    m.part = {};
+    if (shares[i] > 0) add(batch, m, shares[i]);
   }
 }
 
 // The last row's logits, or all of them, and what else the session's observer asked for.
-void CommonAppend::add_wanted(Batch& batch, Member& m) const {
+void CommonAppend::add(Batch& batch, Member& m, std::size_t count) const {
   const SessionState& session = m.session;
   const TraceOptions wanted = session.observed() ? session.trace_ : TraceOptions{};
-  const std::size_t end = m.rows.first + m.rows.count;
-  m.logits_first = batch.logits_rows.size();
-  std::size_t row = wanted.logits ? m.rows.first + m.rows.again : end - 1;
-  if (!wanted.logits && m.growth.rows_left() > 0) row = end;
-  for (; row < end; ++row) batch.logits_rows.push_back(static_cast<std::int32_t>(row));
-  m.logits_count = batch.logits_rows.size() - m.logits_first;
+  m.part = PassPart::add(batch, m.growth, count,
+                         wanted.logits ? WantedLogits::every : WantedLogits::last);
   batch.selection = batch.selection || (wanted.selection && model_.config.index_topk > 0);
   batch.experts = batch.experts || wanted.experts;
   m.mtp_logits_first = batch.mtp_logits_rows.size();
-  for (std::size_t i = 0; wanted.mtp_logits && i < m.rows.mtp_count; ++i)
-    batch.mtp_logits_rows.push_back(static_cast<std::int32_t>(m.rows.mtp_first + i));
+  for (std::size_t i = 0; wanted.mtp_logits && i < m.part.rows.mtp_count; ++i)
+    batch.mtp_logits_rows.push_back(static_cast<std::int32_t>(m.part.rows.mtp_first + i));
 }
 
 void CommonAppend::take(const Batch& batch, StepResult& result) {
   const auto vocab = static_cast<std::size_t>(model_.config.vocab_size);
   int sequences = 0;
-  for (const Member& m : members_) sequences += m.rows.count > 0 ? 1 : 0;
+  for (const Member& m : members_) sequences += m.part.rows.count > 0 ? 1 : 0;
   for (Member& m : members_) {
-    if (m.rows.count == 0) continue;
-    count(result, m);
+    if (m.part.rows.count == 0) continue;
+    m.part.count(model_.config, result, m.stats);
     if (m.session.observed()) show(batch, result, m, sequences);
   }
   for (Member& m : members_) {
-    if (m.logits_count == 0 || m.growth.rows_left() > 0) continue;
-    if (members_.size() == 1 && m.logits_count == 1) {
+    if (m.part.logits_count == 0 || m.growth.rows_left() > 0) continue;
+    if (members_.size() == 1 && m.part.logits_count == 1) {
       m.logits.swap(result.logits);
       continue;
     }
-    const auto last = result.logits.begin() +
-                      static_cast<std::ptrdiff_t>((m.logits_first + m.logits_count - 1) * vocab);
-    m.logits.assign(last, last + static_cast<std::ptrdiff_t>(vocab));
-  }
-}
-
-// Keys that one pass over these tokens saw, scored and read, by arithmetic: the kernels do nothing
-// else. What met NaN the pass has counted.
-void CommonAppend::count(const StepResult& result, Member& m) const {
-  const ModelConfig& c = model_.config;
-  const auto layers = static_cast<std::uint64_t>(c.num_hidden_layers);
-  const auto top = static_cast<std::uint64_t>(c.index_topk);
-  const std::uint64_t first = m.rows.position, end = first + m.rows.count - m.rows.again;
-  for (std::uint64_t visible = first + 1; visible <= end; ++visible) {
-    const bool sparse = top > 0 && visible > top;
-    m.stats.keys_visible += layers * visible;
-    m.stats.keys_scored += sparse ? layers * visible : 0;
-    m.stats.keys_read += layers * (sparse ? top : visible);
-  }
-  for (std::size_t row = m.rows.first + m.rows.again; top > 0 && row < m.rows.first + m.rows.count;
-       ++row) {
-    m.stats.nan_queries += static_cast<std::uint64_t>(result.nan_queries[row]);
+    const std::span<const float> last = m.part.logits(result, vocab).last(vocab);
+    m.logits.assign(last.begin(), last.end());
   }
 }
 
@@ -154,8 +127,8 @@ void CommonAppend::show(const Batch& batch, const StepResult& result, Member& m,
                         int sequences) const {
   const ModelConfig& c = model_.config;
   const TraceOptions& wanted = m.session.trace_;
-  const GrownRows& rows = m.rows;
-  const std::size_t count = rows.count - rows.again;
+  const GrownRows& rows = m.part.rows;
+  const std::size_t count = m.part.new_rows();
   if (count == 0) return;
   const auto vocab = static_cast<std::size_t>(c.vocab_size);
   const auto layers = static_cast<std::size_t>(c.num_hidden_layers);
@@ -172,8 +145,7 @@ void CommonAppend::show(const Batch& batch, const StepResult& result, Member& m,
   trace.first_position = static_cast<std::int64_t>(rows.position);
   trace.num_tokens = static_cast<int>(count);
   trace.num_sequences = sequences;
-  if (wanted.logits)
-    trace.logits = std::span(result.logits).subspan(m.logits_first * vocab, count * vocab);
+  if (wanted.logits) trace.logits = m.part.logits(result, vocab);
   trace.selection = selection;
   trace.experts = experts;
   if (wanted.mtp_logits)

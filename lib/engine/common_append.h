@@ -8,6 +8,7 @@
 #include <stop_token>
 #include <vector>
 
+#include "lib/engine/pass_part.h"
 #include "lib/engine/sequence.h"
 #include "lib/engine/session_state.h"
 
@@ -24,23 +25,21 @@ class CommonAppend {
  private:
   // One session's part, and what is its when everything has run.
   struct Member {
-    explicit Member(const SessionState::Part& part);
+    explicit Member(const SessionState::Part& of);
 
     SessionState& session;
     Growth growth;
     std::vector<float> logits{};
     SparseStats stats;
-    GrownRows rows{};                                // of the running pass; count 0: none
-    std::size_t logits_first = 0, logits_count = 0;  // of the pass's rows of logits
+    PassPart part{};  // of the running pass
     std::size_t mtp_logits_first = 0;
   };
 
   bool done() const;
   void share_rows(std::vector<std::size_t>& shares) const;
   void plan(Batch& batch);
-  void add_wanted(Batch& batch, Member& member) const;
+  void add(Batch& batch, Member& member, std::size_t count) const;
   void take(const Batch& batch, StepResult& result);
-  void count(const StepResult& result, Member& member) const;
   void show(const Batch& batch, const StepResult& result, Member& member, int sequences) const;
 
   LoadedModel& model_;

@@ -126,6 +126,13 @@ std::optional<GeneratedToken> GenerationState::accept(std::span<const float> log
   return token;
 }
 
+Usage GenerationState::usage() const {
+  Usage usage;
+  usage.generated_tokens = out_.tokens.size();
+  usage.thinking_tokens = thinking_.count();
+  return usage;
+}
+
 // What decoder and matcher still hold belongs to the text. No token is left to report it with.
 Generation GenerationState::finish() {
   if (decoder_ && !stops_.matched()) {
@@ -137,8 +144,7 @@ Generation GenerationState::finish() {
     }
     out_.text += tail;
   }
-  out_.usage.generated_tokens = out_.tokens.size();
-  out_.usage.thinking_tokens = thinking_.count();
+  out_.usage = usage();
   out_.seed = sampler_.seed();
   return std::move(out_);
 }

@@ -63,12 +63,15 @@ class GenerationState {
   // Sampler::sample, or what GenerateOptions::allowed throws; the answer is then as before.
   std::optional<GeneratedToken> accept(std::span<const float> logits);
 
+  // Tokens so far; times, the prompt's numbers and statistics are the caller's.
+  Usage usage() const;
+  std::size_t text_size() const { return out_.text.size(); }
+
   bool ended() const { return out_.finish_reason != FinishReason::none; }
   // From outside: cancelled, no room left. The last word counts.
   void end(FinishReason reason) { out_.finish_reason = reason; }
 
-  // Once, when it has ended: the answer, with all text that was held back. Times, the prompt's
-  // numbers and statistics are the caller's.
+  // Once, when it has ended: the answer, with all text that was held back. Its usage is as above.
   Generation finish();
 
  private:

@@ -40,16 +40,15 @@ SessionState::SessionState(std::shared_ptr<LoadedModel> loaded, Model owner)
   shared().check_process();
 }
 
-// `list` behind so many tokens.
-void SessionState::check_tokens(std::span<const TokenId> list, std::size_t before) const {
-  shared().check_process();
+void check_tokens(const LoadedModel& model, std::span<const TokenId> list, std::size_t before) {
+  model.check_process();
   DSV32_CHECK(!list.empty(), invalid_argument, "no tokens");
-  const int vocab = shared().config.vocab_size;
+  const int vocab = model.config.vocab_size;
   for (const TokenId token : list) {
     DSV32_CHECK(token >= 0 && token < vocab, invalid_argument, "token {} is not in 0..{}", token,
                 vocab - 1);
   }
-  const auto most = static_cast<std::size_t>(shared().config.max_position_embeddings);
+  const auto most = static_cast<std::size_t>(model.config.max_position_embeddings);
   const bool fits = list.size() <= most && before <= most - list.size();
   DSV32_CHECK(fits || before > 0, context_length,
               "{} tokens are more than the {} that the model has positions for", list.size(), most);
@@ -80,7 +79,7 @@ void SessionState::append(std::span<const Part> parts, const std::stop_token& ca
   for (const Part& part : parts) {
     DSV32_CHECK(&part.session->shared() == &model, invalid_argument,
                 "sessions of two Models have no pass in common");
-    part.session->check_tokens(part.tokens, part.session->tokens().size());
+    check_tokens(model, part.tokens, part.session->tokens().size());
   }
   CommonAppend(parts).run(cancel);
 }
@@ -95,7 +94,7 @@ std::span<const float> SessionState::append(std::span<const TokenId> list,
 
 std::span<const float> SessionState::sync(std::span<const TokenId> list,
                                           const std::stop_token& cancel) {
-  check_tokens(list, 0);
+  check_tokens(shared(), list, 0);
   std::vector<TokenId> copy;
   list = apart_from(tokens(), list, copy);
   const auto [mine, theirs] =
@@ -128,6 +127,15 @@ void SessionState::truncate(std::size_t length) {
 void SessionState::copy_from(const SessionState& other) {
   logits_ = other.logits_;
   sequence_.share(other.sequence_);
+}
+
+void SessionState::begin_with(PrefixCache& cache, std::string_view scope,
+                              std::span<const TokenId> tokens) {
+  reuse.set(sequence_.begin_with(cache, scope, tokens, tokens.size()));
+}
+
+void SessionState::offer_to(PrefixCache& cache, std::string_view scope) {
+  sequence_.offer_to(cache, scope, false);
 }
 
 void SessionState::observe(const TraceOptions& options, TraceSink sink) {

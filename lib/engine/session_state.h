@@ -37,6 +37,9 @@ class Snapshot {
   T value_{};
 };
 
+// Throws what is wrong with `list` behind so many tokens.
+void check_tokens(const LoadedModel& model, std::span<const TokenId> list, std::size_t before);
+
 class SessionState {
  public:
   SessionState(std::shared_ptr<LoadedModel> loaded, Model model);
@@ -54,13 +57,9 @@ class SessionState {
   std::span<const float> sync(std::span<const TokenId> tokens, const std::stop_token& cancel);
   void truncate(std::size_t length);
   void copy_from(const SessionState& other);  // by an empty one
-  // By an empty one: the longest prefix of `tokens` that `cache` has. And its whole pages to it.
-  void begin_with(PrefixCache& cache, std::string_view scope, std::span<const TokenId> tokens) {
-    reuse.set(sequence_.begin_with(cache, scope, tokens, tokens.size()));
-  }
-  void offer_to(PrefixCache& cache, std::string_view scope) {
-    sequence_.offer_to(cache, scope, false);
-  }
+  // An empty one gets what is cached of `tokens`; one with tokens offers its whole pages.
+  void begin_with(PrefixCache& cache, std::string_view scope, std::span<const TokenId> tokens);
+  void offer_to(PrefixCache& cache, std::string_view scope);
   void observe(const TraceOptions& options, TraceSink sink);
   std::span<const TokenId> tokens() const { return sequence_.tokens(); }
   std::span<const float> logits() const { return logits_; }
@@ -74,7 +73,6 @@ class SessionState {
  private:
   friend class CommonAppend;  // append()'s passes
 
-  void check_tokens(std::span<const TokenId> list, std::size_t before) const;
   std::size_t chunk_tokens() const;  // that one pass may hold of this session
   bool observed() const { return static_cast<bool>(sink_); }
 
