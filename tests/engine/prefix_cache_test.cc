@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdio>
 #include <map>
 #include <set>
 #include <string>
@@ -24,7 +25,7 @@ constexpr std::size_t kPage = kPageTokens;
 
 void run_worlds(int worlds, int steps) {
   const std::uint64_t seed = new_seed();
-  INFO("DSV32_TEST_SEED=" << seed);
+  std::printf("DSV32_TEST_SEED=%llu repeats these calls\n", static_cast<unsigned long long>(seed));
   std::map<std::string, long> seen;
   for (int i = 0; i < worlds; ++i) {
     PrefixWorld world(seed + static_cast<std::uint64_t>(i), i % 2 == 1, i % 4 > 1);
