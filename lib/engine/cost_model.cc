@@ -10,7 +10,8 @@ namespace {
 
 constexpr double kKeep = 0.95;   // of an older step's weight, with each new one of its kind
 constexpr double kRidge = 1e-6;  // for terms that always go together
-constexpr double kLeast = 1e-9;  // seconds: no clock sees less
+constexpr int kFirstSteps = 8;
+constexpr double kLeast = 1e-9;                      // seconds: no clock sees less
 constexpr std::size_t kMost = std::size_t{1} << 30;  // tokens
 
 // Solves m x = v over the terms that `used` names, by elimination; the others are 0. `m` is
@@ -49,9 +50,10 @@ void CostModel::observe(const StepWork& work, double seconds) noexcept {
     }
     products.sum[i] = kKeep * products.sum[i] + x[i] / time;
   }
-  if (work.prompt > 0.0)
-    limit_ = std::max(limit_, static_cast<std::size_t>(std::min(2.0 * work.prompt, 1e9)));
   fit();
+  if (work.prompt <= 0.0) return;
+  limit_ = std::max(limit_, static_cast<std::size_t>(std::min(2.0 * work.prompt, 1e9)));
+  first_token_ = ++first_steps_ <= kFirstSteps ? std::max(first_token_, time / work.prompt) : 0.0;
 }
 
 void CostModel::fit() noexcept {
@@ -96,7 +98,8 @@ double CostModel::prompt_seconds(std::size_t position, std::size_t count) const 
 std::size_t CostModel::prompt_tokens(double seconds, std::size_t position) const noexcept {
   if (!(seconds > 0.0)) return 0;
   const double half = factors_[3] / 2.0;
-  const double linear = factors_[2] + factors_[3] * (static_cast<double>(position) + 0.5);
+  const double linear =
+      std::max(factors_[2], first_token_) + factors_[3] * (static_cast<double>(position) + 0.5);
   // As 2 s / (linear + sqrt(linear^2 + 4 half s)), which no small factor makes wrong.
   const double root = linear + std::sqrt(linear * linear + 4.0 * half * seconds);
   const double count = root > 0.0 ? 2.0 * seconds / root : std::numeric_limits<double>::max();

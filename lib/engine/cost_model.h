@@ -49,6 +49,10 @@ class CostModel {
   std::array<Products, 2> kinds_{};
   Terms factors_{};
   std::size_t limit_ = 64;
+  // Of the first steps with prompts, which do not tell yet what is a token's and what the step's:
+  // the most that a token may have taken.
+  int first_steps_ = 0;
+  double first_token_ = 0.0;
 };
 
 }  // namespace dsv32

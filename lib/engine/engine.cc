@@ -139,6 +139,7 @@ void Engine::Impl::cancel(RequestId id) noexcept {
 // What waits ends here; what runs, with the step.
 void Engine::Impl::cancel_locked(RequestState& request) noexcept {
   if (request.cancelled.exchange(true)) return;
+  if (!request.taken) std::erase(inbox_, &request);
   for (Answer& answer : request.answers) {
     if (answer.ended) continue;
     if (answer.place == Job::Place::running) {

@@ -53,6 +53,7 @@ void Engine::Impl::take_new() {
   {
     const std::lock_guard guard(mutex_);
     fresh_.swap(inbox_);
+    for (RequestState* request : fresh_) request->taken = true;
   }
   if (fresh_.empty()) return;
   for (RequestState* request : fresh_) {

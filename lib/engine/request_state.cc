@@ -44,7 +44,7 @@ Answer::Answer(RequestState& of, int number, const GenerateOptions& asked, std::
                  of.prompt, options),
       sequence(of.model),
       node(Scheduler::make_node(*this)) {
-  tokens = of.prompt.size();
+  prompt = tokens = of.prompt.size();
   const auto positions = static_cast<std::size_t>(of.model->config.max_position_embeddings);
   most = std::min(sum(tokens, options.max_tokens), positions);
   if (!of.prompt_logprobs || index > 0) return;

@@ -107,6 +107,7 @@ struct RequestState {
 
   // Under the engine's lock.
   std::deque<Answer> answers;
+  bool taken = false;       // from the inbox
   std::size_t left = 0;     // answers whose last update has not been returned
   std::size_t queued = 0;   // answers that the scheduler has been given: the first, then the others
   std::size_t counted = 0;  // tokens of the prompt that statistics know

@@ -8,21 +8,11 @@ namespace {
 
 constexpr std::size_t kPage = 64;      // tokens; so many of a prompt are worth a place in a step
 constexpr double kAnswersPart = 0.75;  // of a step's time, at most, while prompts wait
+constexpr double kLearn = 0.1;         // of what is expected, from each answer that ends
+constexpr double kGrowthPart = 0.5;    // of it is kept free: while one grows, others end
 constexpr int kMostDoublings = 4;
 
 std::size_t pages_for(std::size_t tokens) { return (tokens + kPage - 1) / kPage; }
-
-// Pages that `job` lacks for what it has, and for `ahead` pages more if it may come to need them. A
-// last page that is shared is copied.
-std::size_t wants(const Job& job, std::size_t ahead) {
-  const std::size_t goal = std::min(job.tokens + ahead * kPage, std::max(job.tokens, job.most));
-  return pages_for(goal) - std::min(job.cached, goal) / kPage;
-}
-
-std::size_t promised(const Job& job) {
-  const std::size_t goal = std::min(job.tokens + kPage, std::max(job.tokens, job.most));
-  return pages_for(goal) - pages_for(job.cached);
-}
 
 // Whose turn it is where there is not enough for all.
 bool goes_before(const Job* x, const Job* y) {
@@ -52,6 +42,8 @@ void Scheduler::add(Node node) noexcept {
 }
 
 Scheduler::Node Scheduler::remove(Job& job) noexcept {
+  if (job.place == Job::Place::running)
+    output_ += kLearn * (static_cast<double>(job.tokens - job.prompt) - output_);
   Queue& queue = job.place == Job::Place::running ? running_ : waiting_;
   job.place = Job::Place::outside;
   return queue.extract(&job);
@@ -66,10 +58,14 @@ const std::vector<Piece>& Scheduler::plan(JobPages& pages) {
   pieces_.clear();
   ++step_;
   try {
-    admit(pages);
-    sort_running(pages);
-    plan_rows(pages);
-    plan_prompts(pages);
+    // Once more if all that ran had to give its pages back: others may need fewer.
+    for (std::uint64_t before = preemptions_ + 1; pieces_.empty() && before != preemptions_;) {
+      before = preemptions_;
+      admit(pages);
+      sort_running(pages);
+      plan_rows(pages);
+      plan_prompts(pages);
+    }
   } catch (...) {
     pieces_.clear();
     throw;
@@ -85,6 +81,25 @@ void Scheduler::commit(double seconds) noexcept {
     piece.job->again = 0;
   }
   pieces_.clear();
+}
+
+// Tokens that `job` may come to have soon, or `times` as many more; at least a page's.
+std::size_t Scheduler::expected(const Job& job, int times) const {
+  const double left =
+      std::max(output_ - static_cast<double>(job.tokens - job.prompt), output_ / 4.0);
+  const auto more = static_cast<std::size_t>(kGrowthPart * left) * static_cast<std::size_t>(times);
+  return std::min(job.tokens + std::max(more, kPage), std::max(job.tokens, job.most));
+}
+
+// Pages that one which waits lacks for that; times 0: for what it has. A last page that is shared
+// is copied.
+std::size_t Scheduler::wants(const Job& job, int times) const {
+  const std::size_t goal = times == 0 ? job.tokens : expected(job, times);
+  return pages_for(goal) - std::min(job.cached, goal) / kPage;
+}
+
+std::size_t Scheduler::promised(const Job& job) const {
+  return pages_for(expected(job, 1)) - pages_for(job.cached);
 }
 
 // In order, as far as there are slots and pages. Who is passed, as it does not fit yet, is so at
@@ -132,9 +147,9 @@ bool Scheduler::try_admit(Job& job, JobPages& pages) {
 // Whether all that `job` has fits, and a page more (twice as many each time it was preempted),
 // beside what those who run may soon want. For that, lower priorities give way.
 bool Scheduler::make_fit(Job& job, JobPages& pages) {
-  const std::size_t ahead = std::size_t{1} << std::min(job.preemptions, kMostDoublings);
+  const int times = 1 << std::min(job.preemptions, kMostDoublings);
   const auto fits = [&](std::size_t free, std::size_t promised_to_others, bool alone) {
-    return alone ? wants(job, 0) <= free : wants(job, ahead) + promised_to_others <= free;
+    return alone ? wants(job, 0) <= free : wants(job, times) + promised_to_others <= free;
   };
   const Held below = held_below(&job);
   const bool alone = running_.empty() || (*running_.begin())->priority < job.priority;

@@ -20,6 +20,7 @@ struct Job {
   // Its owner's.
   int priority = 0;
   std::uint64_t arrival = 0;  // smaller came first
+  std::size_t prompt = 0;     // tokens that it began with
   std::size_t tokens = 0;     // that the cache must hold before the next one is drawn; grows
   std::size_t most = 0;       // tokens that it may come to need
   std::size_t most_at_once = std::numeric_limits<std::size_t>::max();  // of these, in one step
@@ -106,6 +107,9 @@ class Scheduler {
   };
   Held held_below(const Job* job) const;
   Job* lower(const Job& job) const;
+  std::size_t expected(const Job& job, int times) const;
+  std::size_t wants(const Job& job, int times) const;
+  std::size_t promised(const Job& job) const;
   bool full() const { return running_.size() >= static_cast<std::size_t>(options_.max_sequences); }
   void move(Job& job, Queue& from, Queue& to, Job::Place place) noexcept;
   void preempt(Job& job, JobPages& pages) noexcept;
@@ -122,7 +126,8 @@ class Scheduler {
   Queue waiting_, running_;
   CostModel cost_;
   std::uint64_t step_ = 0, preemptions_ = 0;
-  std::size_t promised_ = 0;  // pages that those who run may soon want
+  std::size_t promised_ = 0;  // pages that those who run are expected to want
+  double output_ = 256.0;     // tokens that an answer is expected to have, by those that ended
   std::vector<Piece> pieces_;
   // Of one plan, kept for their memory.
   std::vector<Job*> rows_, prompts_, passed_;

@@ -136,7 +136,7 @@ TEST_CASE("any allocation of a step may fail: no update is lost, and answers are
     for (const Which which : {Which::one, Which::all}) {
       for (const int step : {0, 1, 2, 4, 7}) {
         long number = 0;
-        const long stride = kSanitized ? 7 : which == Which::all || step > 2 ? 3 : 1;
+        const long stride = kSanitized ? 23 : which == Which::all || step > 2 ? 7 : 2;
         while (run_with_fault(model, asked, want, step, number, which)) number += stride;
         INFO("step " << step << ", " << number << " allocations");
         CHECK(number > 10);

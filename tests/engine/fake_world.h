@@ -17,14 +17,14 @@ namespace dsv32::test {
 inline std::size_t pages_for(std::size_t tokens) { return (tokens + 63) / 64; }
 
 struct FakeJob : Job {
-  std::size_t prompt = 0, output = 1;  // tokens
-  std::size_t hit = 0;                 // of the prompt, cached from the start, in pages of others
+  std::size_t output = 1;  // tokens
+  std::size_t hit = 0;     // of the prompt, cached from the start, in pages of others
   std::size_t drawn = 0;
   std::size_t held = 0;  // pages
   std::size_t computed = 0, again_ran = 0,
               ran = 0;  // tokens: the most there was; run once more; all
   double arrived = 0.0, first = -1.0, last = -1.0;  // seconds
-  std::uint64_t arrived_step = 0, first_step = 0;
+  std::uint64_t arrived_step = 0, began_step = 0, first_step = 0;
   std::vector<double> gaps{};
   bool done = false;
 };
@@ -71,6 +71,7 @@ class FakeWorld final : public JobPages {
       auto& job = static_cast<FakeJob&>(*piece.job);
       work.add(job.cached, piece.tokens);
       const std::size_t end = job.cached + piece.tokens;
+      if (job.ran == 0) job.began_step = steps;
       job.ran += piece.tokens;
       job.again_ran += std::min(end, std::max(job.computed, job.cached)) - job.cached;
       job.computed = std::max(job.computed, end);
