@@ -116,6 +116,7 @@ if [ "$mode" != --quick ]; then
 fi
 if [ "$mode" = --full ]; then
   once check "163,840 positions" "${code[@]}" -- build/dev/tests/model_tests "[long]"
+  once check "the Engine, a million times" "${code[@]}" -- build/dev/tests/engine_tests "[long]"
   [ -z "$clang" ] || once check "the sampler, a million times" "${code[@]}" scripts/fuzz.sh --with "$clang" -- \
     scripts/fuzz.sh sampler runs=1000000
   check "commands of the documents" python3 -B tests/public/readme_commands.py . --run

@@ -339,7 +339,7 @@ void churn(std::size_t requests, std::uint64_t seed) {
 TEST_CASE("engine_E8 cancelled at any moment, requests leave nothing behind") {
   churn(kSanitized ? 200 : 1000, new_seed());
 }
-TEST_CASE("engine_E8 a hundred thousand cancels", "[.full]") { churn(100000, new_seed()); }
+TEST_CASE("engine_E8 a hundred thousand cancels", "[.long]") { churn(100000, new_seed()); }
 
 std::size_t resident_bytes() {
   std::ifstream file("/proc/self/statm");

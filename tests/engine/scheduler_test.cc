@@ -258,7 +258,7 @@ void random_states(std::size_t states, std::uint64_t seed) {
 TEST_CASE("engine_E3 in every state something runs that can, and all ends") {
   random_states(5000, new_seed());
 }
-TEST_CASE("engine_E3 a million states", "[.full]") { random_states(1000000, new_seed()); }
+TEST_CASE("engine_E3 a million states", "[.long]") { random_states(1000000, new_seed()); }
 
 TEST_CASE("engine_E3 with room for one row a step prompts and answers take turns") {
   FakeWorld world({.max_sequences = 3, .max_rows = 1, .step_seconds = kTarget}, 100, {}, 1);
