@@ -97,6 +97,19 @@ TEST_CASE(
   CHECK(percentile(streams[0]->gaps, 0.99) <= 1.5 * answers / 0.75);
 }
 
+TEST_CASE("engine_E2 the first prompt beside a stream comes in short pieces, then in longer ones") {
+  FakeWorld world(options(), 1000, {.prompt = 0.004}, 1);
+  FakeJob& stream = world.submit(1, 1000);
+  for (int i = 0; i < 20; ++i) world.step();
+  const FakeJob& prompt = world.submit(4096, 1);
+  REQUIRE(world.step());
+  CHECK(prompt.cached == 64);  // nobody knows yet how long that takes
+  stream.gaps.clear();
+  while (!prompt.done) REQUIRE(world.step());
+  CHECK(percentile(stream.gaps, 1.0) <= 1.5 * kTarget);
+  CHECK(percentile(stream.gaps, 0.5) >= 0.8 * kTarget);
+}
+
 TEST_CASE("engine_E3 prompts get a quarter of the time while they wait") {
   for (const double row : {0.002, 0.012, 0.03}) {
     FakeWorld world(options(), 100000, {.row = row, .noise = 0.02}, new_seed());
