@@ -48,7 +48,46 @@ void Engine::Impl::settle(Answer& answer) noexcept {
   answer.again = sequence.rows_again();
 }
 
-bool Engine::Impl::defer(Job&) { return false; }
+// Of equal prompts the first runs, and the others take over what it has computed. They wait for no
+// more than a page at a time, so that nothing is lost when they part or the first one ends.
+bool Engine::Impl::defer(Job& job) {
+  Answer& answer = answer_of(job);
+  if (!options_.reuse_prefixes || answer.reads_prompt()) return false;
+  if (std::exchange(answer.deferred, false)) catch_up(answer);
+  for (Job* other : scheduler_.running()) {
+    if (other == &job) return false;
+    if (computes_for(answer_of(*other), answer)) return answer.deferred = true;
+  }
+  return false;
+}
+
+// Whether `first` has yet to compute the next page that `second` needs. With MTP a page is there
+// when the token behind it has run, too.
+bool Engine::Impl::computes_for(const Answer& first, const Answer& second) const {
+  const RequestState& request = first.request;
+  if (first.over() || request.cancelled || request.scope != second.request.scope) return false;
+  const std::size_t end = (second.cached / kPageTokens + 1) * kPageTokens;
+  const std::size_t there = end + (model_->has_mtp() ? 1 : 0);
+  if (first.cached >= there || first.known.size() < there || second.known.size() < end)
+    return false;
+  const auto last = first.known.begin() + static_cast<std::ptrdiff_t>(end);
+  return std::equal(first.known.begin(), last, second.known.begin());
+}
+
+void Engine::Impl::catch_up(Answer& answer) noexcept {
+  const std::string& scope = answer.request.scope;
+  const std::size_t most = answer.known.size() - 1;
+  try {
+    if (cache_.look(scope, answer.known, most).matched <= answer.cached) return;
+    answer.sequence.truncate(0);
+    const Reuse found = answer.sequence.begin_with(cache_, scope, answer.known, most);
+    if (answer.served == 0) answer.reuse = found;
+  } catch (...) {
+    // Without memory for that it computes what it has not.
+  }
+  settle(answer);
+  answer.started = true;
+}
 
 bool Engine::Impl::reserve(Job& job, std::size_t count) {
   Answer& answer = answer_of(job);

@@ -51,6 +51,8 @@ class Engine::Impl final : private JobPages {
   std::size_t free_of_all() noexcept override;
   void start(Job& job) override;
   bool defer(Job& job) override;
+  bool computes_for(const Answer& first, const Answer& second) const;
+  void catch_up(Answer& answer) noexcept;
   bool reserve(Job& job, std::size_t count) override;
   void drop(Job& job) noexcept override;
   void settle(Answer& answer) noexcept;

@@ -66,8 +66,9 @@ class Answer : public Job {
   std::vector<TokenId> known;    // prompt and output, while it runs or has run
   std::size_t computed = 0;      // the most of them that has been in the cache
   Reuse reuse{};
-  bool started = false;  // has pages since this plan
-  bool news = false;     // something to tell of this step
+  bool started = false;   // has pages since this plan
+  bool deferred = false;  // in the last plan: another one computes what it needs
+  bool news = false;      // something to tell of this step
   bool concluded = false;
 
   // Under the lock.

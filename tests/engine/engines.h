@@ -98,6 +98,13 @@ inline Tokens tokens_of(const Heard& told) {
   return tokens;
 }
 
+// Tokens of the longest prefix that is cached.
+inline std::size_t cached_tokens(const Engine& engine, const Tokens& tokens,
+                                 std::string_view scope = {}) {
+  const Session session = engine.cached(tokens, scope);
+  return session.tokens().size();
+}
+
 }  // namespace dsv32::test
 
 #endif  // DSV32_TESTS_ENGINE_ENGINES_H_
