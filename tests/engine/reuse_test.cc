@@ -224,6 +224,27 @@ TEST_CASE("equal prompts in flight are computed once") {
   }
 }
 
+TEST_CASE("engine_E14 equal prompts in flight do not wait for another scope's") {
+  LoadOptions options;
+  options.kv_cache_tokens = 64 * 40;
+  options.max_batch_tokens = 64;
+  options.backend.num_threads = 1;
+  Engine engine(Model::load(golden("fp8"), options));
+  const Tokens text = some_tokens(400, 9);
+  engine.submit(request_of(text, 1, "one"));
+  const RequestId other = engine.submit(request_of(text, 1, "two"));
+  std::size_t done = 0;
+  for (int step = 0; step < 4; ++step) {
+    for (const RequestUpdate& update : engine.step()) {
+      if (update.id == other) done = update.prompt_done;
+    }
+  }
+  CHECK(done > 0);
+  while (!engine.idle()) engine.step();
+  CHECK(engine.stats().computed_tokens == 800);
+  CHECK(engine.stats().reused_tokens == 0);
+}
+
 // How far apart two samples of times are, in standard deviations (Mann and Whitney's U); negative
 // if the first one's are shorter.
 double apart(const std::vector<double>& x, const std::vector<double>& y) {
