@@ -22,7 +22,9 @@ void Engine::Impl::start(Job& job) {
   if (answer.known.empty()) answer.known = request.prompt;
   const std::size_t prompt = request.prompt.size();
   try {
-    if (request.prompt_sequence && !answer.has_begun()) {
+    if (answer.cold) {
+      answer.reuse.matched = 0;
+    } else if (request.prompt_sequence && !answer.has_begun()) {
       answer.sequence.share(*request.prompt_sequence);
       answer.reuse = {.matched = prompt, .first_difference = prompt};
     } else if (options_.reuse_prefixes && !answer.reads_prompt()) {
@@ -99,7 +101,10 @@ bool Engine::Impl::reserve(Job& job, std::size_t count) {
     } catch (const Error& error) {
       if (error.code() != ErrorCode::capacity) throw;
     }
-    if (!give_up_prompts()) return false;
+    if (give_up_prompts()) continue;
+    // Alone, what it shares may cost the page that it lacks: a copy of the last one.
+    answer.cold = scheduler_.running().size() == 1;
+    return false;
   }
 }
 

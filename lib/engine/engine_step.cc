@@ -125,7 +125,7 @@ bool Engine::Impl::plan_locked() {
   bool any = !scheduler_.pieces().empty();
   for (Job* job : scheduler_.running()) {
     Answer& answer = answer_of(*job);
-    if (answer.started) count_start(answer);
+    if (answer.started || !answer.has_begun()) count_start(answer);
     any = any || answer.cached == answer.tokens;
   }
   for (const Piece& piece : scheduler_.pieces()) {
@@ -179,7 +179,7 @@ void Engine::Impl::commit_locked(double seconds) noexcept {
     Answer& answer = answer_of(*piece.job);
     answer.growth->commit();
     answer.growth.reset();
-    answer.in_pass = false;
+    answer.in_pass = answer.cold = false;
     count_rows(answer, piece.tokens);
     if (piece.tokens > 1) offer(answer, true);
   }

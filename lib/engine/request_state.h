@@ -68,6 +68,7 @@ class Answer : public Job {
   Reuse reuse{};
   bool started = false;   // has pages since this plan
   bool deferred = false;  // in the last plan: another one computes what it needs
+  bool cold = false;      // begins without what is cached
   bool news = false;      // something to tell of this step
   bool concluded = false;
 

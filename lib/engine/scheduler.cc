@@ -144,8 +144,8 @@ bool Scheduler::try_admit(Job& job, JobPages& pages) {
   return true;
 }
 
-// Whether all that `job` has fits, and a page more (twice as many each time it was preempted),
-// beside what those who run may soon want. For that, lower priorities give way.
+// Whether all that `job` has fits, and what is to come (twice as much each time it was preempted),
+// beside what those who run are expected to want. For that, lower priorities give way.
 bool Scheduler::make_fit(Job& job, JobPages& pages) {
   const int times = 1 << std::min(job.preemptions, kMostDoublings);
   const auto fits = [&](std::size_t free, std::size_t promised_to_others, bool alone) {

@@ -100,8 +100,8 @@ TEST_CASE("engine_E1 answers that had to wait for pages are those of a Session a
       const Model roomy = small("fp8", 4096, 96, mtp), model = small("fp8", 12 * 64, 96, mtp);
       Engine engine(model, {.reuse_prefixes = reuse});
       std::map<RequestId, Request> asked;
-      for (std::uint64_t i = 0; i < 8; ++i) {
-        const Request one = request(some_tokens(50 + 10 * i, i), 150, i);
+      for (std::uint64_t i = 0; i < 5; ++i) {
+        const Request one = request(some_tokens(50 + 10 * i, i), 250, i);
         asked.emplace(engine.submit(one), one);
       }
       check_all(roomy, asked, run(engine));
@@ -127,6 +127,27 @@ TEST_CASE("engine_E1 steps of one row and of two are enough, with MTP, too") {
       }
       check_all(model, asked, run(engine));
     }
+  }
+}
+
+TEST_CASE("engine_E1 a prompt that fits the pool runs, whatever a hit would cost") {
+  for (const bool mtp : {false, true}) {
+    const Model roomy = small("fp8", 4096, 96, mtp), model = small("fp8", 128, 96, mtp);
+    Engine engine(model);
+    const Tokens text = some_tokens(127, 3);
+    for (const std::size_t length : {70, 127, 100, 126}) {
+      const Request one =
+          request(Tokens(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(length)), 2);
+      const RequestId id = engine.submit(one);
+      All all;
+      for (int steps = 0; steps < 20 && !engine.idle(); ++steps) take(all, engine.step());
+      INFO(length << " tokens" << (mtp ? ", MTP" : ""));
+      REQUIRE(engine.idle());
+      check_all(roomy, {{id, one}}, all);
+    }
+    const EngineStats stats = engine.stats();
+    CHECK(stats.prompt_tokens == 70 + 127 + 100 + 126);
+    CHECK(stats.prompt_tokens == stats.reused_tokens + stats.computed_tokens);
   }
 }
 

@@ -273,6 +273,30 @@ TEST_CASE("engine_E3 in every state something runs that can, and all ends") {
 }
 TEST_CASE("engine_E3 a million states", "[.long]") { random_states(1000000, new_seed()); }
 
+TEST_CASE("engine_E20 equal answers get equal parts, and slots do not stand empty") {
+  for (const std::size_t rows : {2048, 12}) {  // 12: fewer than there are slots
+    FakeWorld world({.max_sequences = 16, .max_rows = rows, .step_seconds = kTarget}, 4000, {},
+                    new_seed());
+    for (int i = 0; i < 1000; ++i) world.submit(100, 100);
+    std::size_t used = 0, all = 0;
+    while (world.step()) {
+      if (world.scheduler.waiting().empty()) continue;
+      used += world.scheduler.running().size();
+      all += 16;
+    }
+    double sum = 0.0, squares = 0.0;
+    for (const FakeJob& job : world.jobs) {
+      REQUIRE(job.done);
+      const double speed = static_cast<double>(job.drawn) / (job.last - job.first);
+      sum += speed;
+      squares += speed * speed;
+    }
+    INFO(rows << " rows");
+    CHECK(sum * sum / (1000.0 * squares) >= 0.98);
+    CHECK(static_cast<double>(used) / static_cast<double>(all) >= 0.9);
+  }
+}
+
 TEST_CASE("engine_E3 with room for one row a step prompts and answers take turns") {
   FakeWorld world({.max_sequences = 3, .max_rows = 1, .step_seconds = kTarget}, 100, {}, 1);
   FakeJob& stream = world.submit(1, 200);
