@@ -2,6 +2,7 @@
 #include "dsv32/engine.h"
 
 #include <filesystem>
+#include <limits>
 #include <regex>
 #include <string>
 #include <vector>
@@ -101,7 +102,10 @@ TEST_CASE("engine_E1 answers that had to wait for pages are those of a Session a
       Engine engine(model, {.reuse_prefixes = reuse});
       std::map<RequestId, Request> asked;
       for (std::uint64_t i = 0; i < 5; ++i) {
-        const Request one = request(some_tokens(50 + 10 * i, i), 250, i);
+        Request one = request(some_tokens(50 + 10 * i, i), 250, i);
+        for (const TokenId end : model.end_tokens())
+          one.options.sampling->logit_bias.push_back(
+              {.token = end, .bias = -std::numeric_limits<float>::infinity()});
         asked.emplace(engine.submit(one), one);
       }
       check_all(roomy, asked, run(engine));
