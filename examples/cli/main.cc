@@ -34,6 +34,7 @@ void describe(CLI::App& root, Context& context) {
       "5 this machine or build cannot, 130 Ctrl-C.");
   add_chat(root, context);
   add_generate(root, context);
+  add_batch(root, context);
   add_tokenize(root, context);
   add_inspect(root, context);
   add_info(root, context);

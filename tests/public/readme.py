@@ -1,4 +1,4 @@
-"""README's example and those of docs/embedding.md compile, and the documents link to files that exist. usage: readme.py ROOT COMPILER"""
+"""README's example and those of docs/embedding.md and docs/engine.md compile, and the documents link to files that exist. usage: readme.py ROOT COMPILER"""
 import pathlib
 import re
 import subprocess
@@ -15,7 +15,7 @@ def main(root, compiler):
             if "://" not in link and not (document.parent / link).exists():
                 print(f"{document.relative_to(root)}: no {link}")
                 failures += 1
-    example = [code for name in ("README.md", "docs/embedding.md")
+    example = [code for name in ("README.md", "docs/embedding.md", "docs/engine.md")
                for code in re.findall(r"```cpp\n(.*?)```", (root / name).read_text(encoding="utf-8"), re.DOTALL)]
     command = [compiler, "-std=c++20", "-fsyntax-only", "-Wall", "-Wextra", "-Werror", f"-I{root}/include", "-x", "c++", "-"]
     for code in example:

@@ -28,6 +28,9 @@ PLAN = [
      "export PKG_CONFIG_PATH=$(echo $PWD/../prefix/lib*/pkgconfig $PWD/../prefix/lib/*/pkgconfig | tr ' ' :); "
      "c++ -std=c++20 ../app.cc $(pkg-config --cflags --libs dsv32) -o ../app && "
      "LD_LIBRARY_PATH=$(pkg-config --variable=libdir dsv32) ../app | grep ."),
+    ("docs/engine.md", "dsv32 batch examples/tiny_model IN.jsonl -o OUT.jsonl",
+     """echo '{"custom_id": "a", "body": {"messages": [{"role": "user", "content": "Hello"}]}}' > ../in.jsonl && """
+     f"{HERE} batch examples/tiny_model ../in.jsonl -o ../out.jsonl && grep -q chat.completion ../out.jsonl"),
     ("docs/formats.md", "python examples/tiny_model/recipe/texts.py DSV32_PROGRAM examples/tiny_model > texts.json",
      f"python3 examples/tiny_model/recipe/texts.py {HERE} examples/tiny_model > ../texts.json"),
     ("docs/formats.md", "dsv32 quantize examples/tiny_model -o OUT --format int8 --eval texts.json --numerics native",
