@@ -1,6 +1,10 @@
-// What the bundled model shows: an answer, a tool call, and a fact found far outside any window.
+// What the bundled model shows: an answer, a tool call, a fact found far outside any window, and
+// many answers at once.
 // Takes its questions from MODEL_DIR/demo.json; exits 1 unless everything happens.
+#include <algorithm>
 #include <cstdio>
+#include <cstring>
+#include <exception>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -73,12 +77,17 @@ void print_question(const std::string& text) {
                 text.size(), text.substr(text.size() - kShown / 2).c_str());
 }
 
-// One answer, printed as it comes: thinking in brackets.
-dsv32::ChatTurn ask(dsv32::Session& session, const std::vector<dsv32::Message>& messages,
-                    ThinkingMode mode) {
+dsv32::ChatOptions greedy() {
   dsv32::ChatOptions options;
   options.generate.sampling = dsv32::SamplingParams{.temperature = 0.0f};
   options.generate.max_tokens = 400;
+  return options;
+}
+
+// One answer, printed as it comes: thinking in brackets.
+dsv32::ChatTurn ask(dsv32::Session& session, const std::vector<dsv32::Message>& messages,
+                    ThinkingMode mode) {
+  const dsv32::ChatOptions options = greedy();
   bool thinking = false;
   std::printf("  model: ");
   const dsv32::ChatTurn turn =
@@ -195,6 +204,67 @@ void far_fact(const dsv32::Model& model, const Json& part) {
   std::printf("  as it must be: the fact is not in the window\n");
 }
 
+// Whether two answers are the same tokens with the same logprobs, bit for bit.
+bool same_answer(const dsv32::ChatTurn& x, const dsv32::ChatTurn& y) {
+  const auto same = [](const dsv32::Sample& a, const dsv32::Sample& b) {
+    return a.token == b.token && std::memcmp(&a.logprob, &b.logprob, sizeof a.logprob) == 0;
+  };
+  const auto &a = x.generation.samples, &b = y.generation.samples;
+  return x.message.content == y.message.content && x.finish_reason == y.finish_reason &&
+         std::equal(a.begin(), a.end(), b.begin(), b.end(), same);
+}
+
+// Runs the engine until all have answered; how many passes had a row of each of them.
+std::size_t run_together(dsv32::Engine& engine, std::vector<dsv32::ChatStream>& streams) {
+  std::size_t full = 0;
+  while (!engine.idle()) {
+    std::size_t rows = 0;
+    for (const dsv32::RequestUpdate& update : engine.step()) {
+      if (update.error) std::rethrow_exception(update.error);
+      const bool ended = update.finish_reason != dsv32::FinishReason::none;
+      rows += !update.tokens.empty() || ended ? 1 : 0;
+      for (const dsv32::GeneratedToken& token : update.tokens) streams[update.tag].feed(token);
+      if (!ended) continue;
+      dsv32::Generation end{.finish_reason = update.finish_reason, .usage = update.usage};
+      end.stop_token = update.stop_token;
+      streams[update.tag].finish(end);
+    }
+    full += rows == streams.size() ? 1 : 0;
+  }
+  return full;
+}
+
+// {"questions": [{"question", "expect"}], "thinking"}
+void together(const dsv32::Model& model, const Json& part) {
+  const Json& list = part.at("questions");
+  std::printf("\n== %zu questions at once\n", list.size());
+  const auto messages = [&](std::size_t i) {
+    return std::vector<dsv32::Message>{{.content = list[i].at("question").get<std::string>()}};
+  };
+  dsv32::Engine engine(model);
+  std::vector<dsv32::ChatStream> streams;
+  for (std::size_t i = 0; i < list.size(); ++i) {
+    dsv32::ChatStream& stream = streams.emplace_back(model, messages(i), mode_of(part), greedy());
+    engine.submit({.prompt = {stream.prompt().begin(), stream.prompt().end()},
+                   .options = stream.generate_options(),
+                   .tag = i});
+  }
+  const std::size_t full = run_together(engine, streams);
+  for (std::size_t i = 0; i < list.size(); ++i) {
+    const dsv32::ChatTurn turn = streams[i].turn();
+    std::printf("  user: %s\n  model: (%s) %s\n", messages(i)[0].content.c_str(),
+                turn.message.reasoning.c_str(), turn.message.content.c_str());
+    require(contains_all(turn.message.content, list[i].at("expect")), "this answer is wrong");
+    dsv32::Session session(model);
+    require(same_answer(turn, dsv32::chat(session, messages(i), mode_of(part), greedy())),
+            "this answer is another one alone");
+  }
+  const dsv32::EngineStats stats = engine.stats();
+  std::printf("  each is, bit for bit, what it is alone; of %llu passes %zu had a row of all %zu\n",
+              static_cast<unsigned long long>(stats.steps), full, list.size());
+  require(2 * full >= stats.steps, "less than half of the passes had a row of each");
+}
+
 dsv32::Model load(const std::filesystem::path& dir) {
   std::size_t fp8 = 0;
   std::size_t all = 0;
@@ -227,6 +297,7 @@ int main(int argc, char** argv) try {
   plain_answer(model, demo.at("answer"));
   tool_call(model, tools, demo.at("tool"));
   far_fact(model, demo.at("far_fact"));
+  together(model, demo.at("together"));
   return 0;
 } catch (const std::exception& error) {
   std::fflush(stdout);
