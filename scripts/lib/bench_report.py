@@ -23,6 +23,7 @@ GROUPS = [
     ("Attention", r"mla|dsa"),
     ("Mixture of experts", r"moe"),
     ("Whole layers, batches, time to the first token", r"layer|batch|ttft"),
+    ("The engine", r"engine"),
     ("Threads", r"scale|pool"),
     ("Loading and memory", r"load|memory|kv_"),
     ("Tokenizer, sampler, parser", r"tok|sampler|parse|tool"),
