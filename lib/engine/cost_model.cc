@@ -8,8 +8,8 @@
 namespace dsv32 {
 namespace {
 
-constexpr double kKeep = 0.95;   // of an older step's weight, with each new one of its kind
-constexpr double kRidge = 1e-6;  // for terms that always go together
+constexpr double kKeep = 0.98;   // of an older step's weight, with each new one of its kind
+constexpr double kRidge = 3e-3;  // for terms that nearly always go together: noise decides nothing
 constexpr int kFirstSteps = 8;
 constexpr double kLeast = 1e-9;                      // seconds: no clock sees less
 constexpr std::size_t kMost = std::size_t{1} << 30;  // tokens

@@ -9,7 +9,7 @@ namespace {
 constexpr std::size_t kPage = 64;      // tokens; so many of a prompt are worth a place in a step
 constexpr double kAnswersPart = 0.75;  // of a step's time, at most, while prompts wait
 constexpr double kLearn = 0.1;         // of what is expected, from each answer that ends
-constexpr double kGrowthPart = 0.5;    // of it is kept free: while one grows, others end
+constexpr double kGrowthPart = 0.7;    // of it is kept free: while one grows, others end
 constexpr int kMostDoublings = 4;
 
 std::size_t pages_for(std::size_t tokens) { return (tokens + kPage - 1) / kPage; }

@@ -201,7 +201,7 @@ TEST_CASE("engine_E6 a pool of three fifths of the demand: few preemptions, litt
   for (const int slots : {8, 16, 32}) {
     const std::size_t demand = static_cast<std::size_t>(slots) * pages_for(256 + 1024);
     FakeWorld world(options(slots), demand * 6 / 10, {.noise = 0.05}, random.next());
-    for (int i = 0; i < 10 * slots; ++i) {
+    for (int i = 0; i < 30 * slots; ++i) {  // so many that chance decides nothing
       world.submit(64 + random.below(384), 256 + random.below(1536));
       if (i >= slots && random.below(2) == 0)
         for (int steps = 0; steps < 20; ++steps) world.step();
