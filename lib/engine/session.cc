@@ -129,15 +129,6 @@ void SessionState::copy_from(const SessionState& other) {
   sequence_.share(other.sequence_);
 }
 
-void SessionState::begin_with(PrefixCache& cache, std::string_view scope,
-                              std::span<const TokenId> tokens) {
-  reuse.set(sequence_.begin_with(cache, scope, tokens, tokens.size()));
-}
-
-void SessionState::offer_to(PrefixCache& cache, std::string_view scope) {
-  sequence_.offer_to(cache, scope, false);
-}
-
 void SessionState::observe(const TraceOptions& options, TraceSink sink) {
   DSV32_CHECK(!options.mtp_logits || shared().has_mtp(), unsupported,
               "MTP logits need LoadOptions::mtp and a model with an MTP layer");

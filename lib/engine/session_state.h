@@ -57,9 +57,13 @@ class SessionState {
   std::span<const float> sync(std::span<const TokenId> tokens, const std::stop_token& cancel);
   void truncate(std::size_t length);
   void copy_from(const SessionState& other);  // by an empty one
-  // An empty one gets what is cached of `tokens`; one with tokens offers its whole pages.
-  void begin_with(PrefixCache& cache, std::string_view scope, std::span<const TokenId> tokens);
-  void offer_to(PrefixCache& cache, std::string_view scope);
+  // By an empty one: the longest prefix of `tokens` that `cache` has. And its whole pages to it.
+  void begin_with(PrefixCache& cache, std::string_view scope, std::span<const TokenId> tokens) {
+    reuse.set(sequence_.begin_with(cache, scope, tokens, tokens.size()));
+  }
+  void offer_to(PrefixCache& cache, std::string_view scope) {
+    sequence_.offer_to(cache, scope, false);
+  }
   void observe(const TraceOptions& options, TraceSink sink);
   std::span<const TokenId> tokens() const { return sequence_.tokens(); }
   std::span<const float> logits() const { return logits_; }
