@@ -156,8 +156,9 @@ constexpr Launch launch_of(const MlaExpandArguments& a) {
                       0);
 }
 
-// Of a block of sparse_mla, in shared memory: `columns` columns of kGroup keys and of the queries
-// at a time; all of them where they fit, so that no key is decoded twice.
+// What a block of sparse_mla has in shared memory: probabilities, `columns` columns of the queries
+// and of kGroup keys at a time (all of them where they fit, so that no key is decoded twice), what
+// it sums, factors and totals of heads, slots.
 inline constexpr int kMlaHeads = 8;
 constexpr unsigned sparse_mla_shared(const CacheLayout& layout, int columns) {
   return 4u * static_cast<unsigned>(kGroup * (columns + 1) + kMlaHeads * columns +
@@ -220,9 +221,11 @@ constexpr Launch launch_of(const MoeCombineArguments& a) {
   return launch_warps(Kernel::moe_combine, std::int64_t{a.num_tokens} * ceil_div(a.cols, kBlock));
 }
 
-// What smxx cannot do, for reserve() to refuse.
+// What smxx can do, for reserve() to refuse the rest. FP8 records hold f32 scales and pairs of
+// BF16.
 constexpr bool smxx_takes(const CacheLayout& layout, int num_experts) {
-  return layout.index_dim <= kBlock && num_experts <= kMaxExperts &&
+  const bool fits = layout.format != CacheLayout::Format::fp8 || layout.latent % 4 == 0;
+  return fits && layout.rope % 2 == 0 && layout.index_dim <= kBlock && num_experts <= kMaxExperts &&
          sparse_mla_shared(layout, sparse_mla_columns(layout)) <= kMaxShared;
 }
 

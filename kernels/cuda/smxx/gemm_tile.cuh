@@ -1,0 +1,246 @@
+// One tile of a product out[m, n] = sum over k of x[m, k] w[n, k], in f32: what linear, absorb and
+// expand share. kThreads threads; a warp has TM rows of x, a lane TN outputs of each. kStep columns
+// at a time lie decoded in shared memory.
+//
+// An output is one chain, whatever the tile: blocks of columns ascending, in a block ascending
+// columns into a fresh sum, then one multiply-add by the scales of both. Columns that do not exist
+// are zeros times zeros; rows that do not are zeros and never stored.
+#ifndef DSV32_KERNELS_CUDA_SMXX_GEMM_TILE_CUH_
+#define DSV32_KERNELS_CUDA_SMXX_GEMM_TILE_CUH_
+
+#include "kernels/cuda/smxx/rows.cuh"
+
+namespace dsv32::kernels::cuda {
+
+inline constexpr int kStep = 64;  // divides every block of columns that shares a scale
+
+// ---- four neighbouring values of each type, from an address that is aligned to them
+struct E4m3Four {
+  static constexpr ValueType kType = ValueType::e4m3;
+  static constexpr int kBits = 8;
+  static __device__ __forceinline__ void decode(const std::byte* at, float (&out)[4]) {
+    from_e4m3_four(*reinterpret_cast<const std::uint32_t*>(at), out);
+  }
+};
+struct Bf16Four {
+  static constexpr ValueType kType = ValueType::bf16;
+  static constexpr int kBits = 16;
+  static __device__ __forceinline__ void decode(const std::byte* at, float (&out)[4]) {
+    Bf16::load_four(at, out);
+  }
+};
+struct F16Four {
+  static constexpr ValueType kType = ValueType::f16;
+  static constexpr int kBits = 16;
+  static __device__ __forceinline__ void decode(const std::byte* at, float (&out)[4]) {
+    const uint2 v = *reinterpret_cast<const uint2*>(at);
+    out[0] = from_f16(static_cast<std::uint16_t>(v.x));
+    out[1] = from_f16(static_cast<std::uint16_t>(v.x >> 16));
+    out[2] = from_f16(static_cast<std::uint16_t>(v.y));
+    out[3] = from_f16(static_cast<std::uint16_t>(v.y >> 16));
+  }
+};
+struct F32Four {
+  static constexpr ValueType kType = ValueType::f32;
+  static constexpr int kBits = 32;
+  static __device__ __forceinline__ void decode(const std::byte* at, float (&out)[4]) {
+    F32::load_four(at, out);
+  }
+};
+struct Int8Four {
+  static constexpr ValueType kType = ValueType::int8;
+  static constexpr int kBits = 8;
+  static __device__ __forceinline__ void decode(const std::byte* at, float (&out)[4]) {
+    const std::uint32_t four = *reinterpret_cast<const std::uint32_t*>(at);
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      out[j] = static_cast<float>(static_cast<int>(four << (24 - 8 * j)) >> 24);
+    }
+  }
+};
+struct Int4Four {
+  static constexpr ValueType kType = ValueType::int4;
+  static constexpr int kBits = 4;
+  static __device__ __forceinline__ void decode(const std::byte* at, float (&out)[4]) {
+    const int four = *reinterpret_cast<const std::uint16_t*>(at);
+#pragma unroll
+    for (int j = 0; j < 4; ++j) out[j] = static_cast<float>((four >> (4 * j) & 15) - 8);
+  }
+};
+
+// Calls `with` with the decoder of a weight's type.
+template <class With>
+__device__ __forceinline__ void with_decoder(ValueType type, With with) {
+  if (type == ValueType::e4m3) {
+    with(E4m3Four{});
+  } else if (type == ValueType::bf16) {
+    with(Bf16Four{});
+  } else if (type == ValueType::f32) {
+    with(F32Four{});
+  } else if (type == ValueType::int8) {
+    with(Int8Four{});
+  } else if (type == ValueType::int4) {
+    with(Int4Four{});
+  } else {
+    with(F16Four{});
+  }
+}
+
+// A matrix of values without scales.
+struct Values {
+  const std::byte* data;
+  std::int64_t stride;
+
+  // Whether four values from a column that is a multiple of four on are aligned in every row.
+  template <class D>
+  __device__ __forceinline__ bool fast() const {
+    return aligned(data, D::kBits / 2) && (stride & 3) == 0;
+  }
+};
+
+// Columns [col, col + 4) of a row; zeros behind the last of `cols`.
+template <class D>
+__device__ __forceinline__ void four_of(const Values& v, bool fast, std::int64_t row, int col,
+                                        int cols, float (&out)[4]) {
+  const std::int64_t i = row * v.stride + col;
+  if (fast && col + 4 <= cols) {
+    D::decode(v.data + i * D::kBits / 8, out);
+    return;
+  }
+#pragma unroll
+  for (int j = 0; j < 4; ++j) {
+    out[j] = col + j < cols ? load_value(v.data, D::kType, i + j) : 0.0f;
+  }
+}
+
+template <int TM, int TN>
+struct Gemm {
+  static constexpr int kRows = static_cast<int>(kWarps) * TM, kOuts = 32 * TN;
+  static constexpr int kFours = kStep / 4;
+
+  struct Shared {
+    float x[kRows][kStep + 4];
+    float w[kStep][kOuts + 1];  // odd: a column's lanes are in different banks
+  };
+  struct Sums {
+    float all[TM][TN], block[TM][TN];
+  };
+
+  static __device__ __forceinline__ Shared& shared() {
+    __shared__ Shared s;
+    return s;
+  }
+  static __device__ __forceinline__ void clear(Sums& sums) {
+#pragma unroll
+    for (int i = 0; i < TM; ++i) {
+#pragma unroll
+      for (int j = 0; j < TN; ++j) sums.all[i][j] = sums.block[i][j] = 0.0f;
+    }
+  }
+
+  // Columns [col, col + kStep) of rows [0, rows) of x.
+  template <class D>
+  static __device__ __forceinline__ void fill_x(Shared& s, const Values& x, int rows, int col,
+                                                int cols) {
+    const bool fast = x.fast<D>();
+    for (int i = static_cast<int>(threadIdx.x); i < kRows * kFours; i += kThreads) {
+      const int row = i / kFours, k = i % kFours * 4;
+      float v[4] = {};
+      if (row < rows) four_of<D>(x, fast, row, col + k, cols, v);
+      *reinterpret_cast<float4*>(&s.x[row][k]) = make_float4(v[0], v[1], v[2], v[3]);
+    }
+  }
+
+  // Columns [col, col + kStep) of weight rows [0, outs) of w; `finish(out, col, four)` makes them
+  // what is multiplied.
+  template <class D, class Finish>
+  static __device__ __forceinline__ void fill_w(Shared& s, const Values& w, int outs, int col,
+                                                int cols, Finish finish) {
+    const bool fast = w.fast<D>();
+    for (int i = static_cast<int>(threadIdx.x); i < kOuts * kFours; i += kThreads) {
+      const int out = i / kFours, k = i % kFours * 4;
+      float v[4] = {};
+      if (out < outs) {
+        four_of<D>(w, fast, out, col + k, cols, v);
+        finish(out, col + k, v);
+      }
+#pragma unroll
+      for (int j = 0; j < 4; ++j) s.w[k + j][out] = v[j];
+    }
+  }
+
+  // Adds kStep columns, of which `n` count, of this warp's rows, of which there are `rows` in all.
+  static __device__ __forceinline__ void multiply(const Shared& s, int rows, int n, Sums& sums) {
+    const int first = warp_id() * TM, lane = lane_id();
+    if (first >= rows) return;
+#pragma unroll 2
+    for (int k = 0; k < n; k += 4) {
+      float4 x[TM];
+#pragma unroll
+      for (int i = 0; i < TM; ++i) x[i] = *reinterpret_cast<const float4*>(&s.x[first + i][k]);
+#pragma unroll
+      for (int kk = 0; kk < 4; ++kk) {
+#pragma unroll
+        for (int j = 0; j < TN; ++j) {
+          const float w = s.w[k + kk][lane + 32 * j];
+#pragma unroll
+          for (int i = 0; i < TM; ++i) {
+            const float v = kk == 0 ? x[i].x : kk == 1 ? x[i].y : kk == 2 ? x[i].z : x[i].w;
+            sums.block[i][j] = fmaf(v, w, sums.block[i][j]);
+          }
+        }
+      }
+    }
+  }
+
+  // Ends a block of columns: x_scale(row) and w_scale(out) are those of all of it.
+  template <class XScale, class WScale>
+  static __device__ __forceinline__ void end_block(Sums& sums, XScale x_scale, WScale w_scale) {
+    float of_w[TN];
+#pragma unroll
+    for (int j = 0; j < TN; ++j) of_w[j] = w_scale(lane_id() + 32 * j);
+#pragma unroll
+    for (int i = 0; i < TM; ++i) {
+      const float of_x = x_scale(warp_id() * TM + i);
+#pragma unroll
+      for (int j = 0; j < TN; ++j) {
+        sums.all[i][j] = fmaf(sums.block[i][j], of_x * of_w[j], sums.all[i][j]);
+        sums.block[i][j] = 0.0f;
+      }
+    }
+  }
+  static __device__ __forceinline__ void end_block(Sums& sums) {
+    const auto one = [](int) { return 1.0f; };
+    end_block(sums, one, one);
+  }
+
+  // Rows [0, rows) and outputs [0, outs) of the tile; out points to its first.
+  template <class T>
+  static __device__ __forceinline__ void store(const Sums& sums, std::byte* out,
+                                               std::int64_t stride, int rows, int outs) {
+#pragma unroll
+    for (int i = 0; i < TM; ++i) {
+      const int row = warp_id() * TM + i;
+#pragma unroll
+      for (int j = 0; j < TN; ++j) {
+        const int n = lane_id() + 32 * j;
+        if (row < rows && n < outs) T::store(out, row * stride + n, sums.all[i][j]);
+      }
+    }
+  }
+};
+
+using Gemm4 = Gemm<1, 1>;
+using Gemm16 = Gemm<4, 2>;
+using Gemm32 = Gemm<8, 2>;
+static_assert(Gemm4::kRows == kTile4.rows && Gemm4::kOuts == kTile4.outs);
+static_assert(Gemm16::kRows == kTile16.rows && Gemm16::kOuts == kTile16.outs);
+static_assert(Gemm32::kRows == kTile32.rows && Gemm32::kOuts == kTile32.outs);
+
+__device__ __forceinline__ int type_bytes(ValueType type) {  // f32 or bf16
+  return type == ValueType::f32 ? 4 : 2;
+}
+
+}  // namespace dsv32::kernels::cuda
+
+#endif  // DSV32_KERNELS_CUDA_SMXX_GEMM_TILE_CUH_

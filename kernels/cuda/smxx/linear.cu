@@ -1,0 +1,170 @@
+// Topic gemm: linear and grouped_linear are one function of a weight and some rows.
+#include "kernels/cuda/smxx/gemm_tile.cuh"
+
+namespace dsv32::kernels::cuda {
+namespace {
+
+// Rows [first, first + rows) of x and out, and the first output of a tile.
+struct TilePlace {
+  std::int64_t first;
+  int rows, first_out;
+};
+
+struct OutRows {
+  std::byte* data;
+  std::int64_t stride;
+  ValueType type;
+};
+
+// One tile of x times w.
+template <class G>
+struct LinearTile {
+  const Matrix& w;
+  const RowsIn& x;
+  const TilePlace& at;
+  int cols, outs;
+  bool fp8;  // reads the FP8 form
+
+  __device__ __forceinline__ LinearTile(const Matrix& weight, const RowsIn& in,
+                                        const TilePlace& place, int columns, int outputs)
+      : w(weight),
+        x(in),
+        at(place),
+        cols(columns),
+        outs(outputs - place.first_out),
+        fp8(weight.type == ValueType::e4m3 && in.fp8.codes != nullptr) {}
+
+  __device__ __forceinline__ void fill_x(typename G::Shared& s, int col) const {
+    if (fp8) {
+      const auto* codes = reinterpret_cast<const std::byte*>(x.fp8.codes);
+      G::template fill_x<E4m3Four>(s, Values{codes + at.first * cols, cols}, at.rows, col, cols);
+      return;
+    }
+    const Values dense{x.dense + at.first * x.stride * type_bytes(x.type), x.stride};
+    if (x.type == ValueType::f32) {
+      G::template fill_x<F32Four>(s, dense, at.rows, col, cols);
+    } else {
+      G::template fill_x<Bf16Four>(s, dense, at.rows, col, cols);
+    }
+  }
+
+  __device__ __forceinline__ void fill_w(typename G::Shared& s, int col) const {
+    with_decoder(w.type, [&](auto decoder) {
+      using D = decltype(decoder);
+      const Values rows{w.data + at.first_out * w.stride * D::kBits / 8, w.stride};
+      G::template fill_w<D>(s, rows, outs, col, cols, [](int, int, const float(&)[4]) {});
+    });
+  }
+
+  // Ends the block of columns that `col` is in.
+  __device__ __forceinline__ void end_block(typename G::Sums& sums, int col) const {
+    if (!has_scale(w.type)) {
+      G::end_block(sums);
+      return;
+    }
+    const int blocks = (cols + kBlock - 1) / kBlock;
+    const float* scale = x.fp8.scale + at.first * blocks + col / kBlock;
+    G::end_block(
+        sums, [&](int row) { return fp8 && row < at.rows ? scale[row * blocks] : 1.0f; },
+        [&](int out) { return out < outs ? block_scale(w, at.first_out + out, col) : 0.0f; });
+  }
+
+  __device__ __forceinline__ void run(const OutRows& out) const {
+    typename G::Shared& s = G::shared();
+    typename G::Sums sums;
+    G::clear(sums);
+    const int block_cols = w.type == ValueType::int4 ? w.scale_cols : kBlock;
+    for (int col = 0; col < cols; col += kStep) {
+      __syncthreads();
+      fill_x(s, col);
+      fill_w(s, col);
+      __syncthreads();
+      G::multiply(s, at.rows, min(kStep, cols - col), sums);
+      const int end = col + kStep;
+      if (end % block_cols == 0 || end >= cols) end_block(sums, col);
+    }
+    with_type(out.type, [&](auto type) {
+      using T = decltype(type);
+      constexpr int size = sizeof(typename T::Stored);
+      G::template store<T>(sums, out.data + (at.first * out.stride + at.first_out) * size,
+                           out.stride, at.rows, outs);
+    });
+  }
+};
+
+template <class G>
+__device__ __forceinline__ void linear(const LinearArguments& a) {
+  const std::int64_t first = std::int64_t{blockIdx.y} * G::kRows;
+  const TilePlace at{first, static_cast<int>(min(std::int64_t{G::kRows}, a.num_rows - first)),
+                     static_cast<int>(blockIdx.x) * G::kOuts};
+  LinearTile<G>(a.w, a.x, at, a.cols, a.outs).run({a.out, a.out_stride, a.type});
+}
+
+// Tile number `tile` among those of all experts, one expert behind the other; no rows if there are
+// fewer. A warp looks at 32 experts at a time.
+struct ExpertTile {
+  int expert = 0, first = 0, rows = 0;
+};
+
+template <int kRows>
+__device__ __forceinline__ ExpertTile find_tile(const std::int32_t* offsets, int experts,
+                                                int tile) {
+  int before = 0;  // tiles of the experts already passed
+  for (int group = 0; group < experts; group += 32) {
+    const int e = group + lane_id();
+    const int begin = e < experts ? offsets[e] : 0, end = e < experts ? offsets[e + 1] : 0;
+    const int tiles = (end - begin + kRows - 1) / kRows;
+    int upto = tiles;  // of this lane and those below
+#pragma unroll
+    for (int distance = 1; distance < 32; distance *= 2) {
+      const int other = __shfl_up_sync(kAllLanes, upto, distance);
+      if (lane_id() >= distance) upto += other;
+    }
+    const unsigned past = __ballot_sync(kAllLanes, tile < before + upto);
+    if (past != 0) {
+      const int lane = __ffs(static_cast<int>(past)) - 1;
+      const int inside =
+          tile - before - __shfl_sync(kAllLanes, upto, lane) + __shfl_sync(kAllLanes, tiles, lane);
+      const int first = __shfl_sync(kAllLanes, begin, lane) + inside * kRows;
+      const int last = __shfl_sync(kAllLanes, end, lane);
+      return {group + lane, first, min(kRows, last - first)};
+    }
+    before += __shfl_sync(kAllLanes, upto, 31);
+  }
+  return {};
+}
+
+template <class G>
+__device__ __forceinline__ void grouped_linear(const GroupedLinearArguments& a) {
+  const ExpertTile tile = find_tile<G::kRows>(a.offsets, a.experts, static_cast<int>(blockIdx.y));
+  if (tile.rows == 0) return;
+  const Matrix w = a.w[tile.expert];
+  const TilePlace at{tile.first, tile.rows, static_cast<int>(blockIdx.x) * G::kOuts};
+  LinearTile<G>(w, a.x, at, a.cols, a.outs).run({a.out, a.out_stride, a.type});
+}
+
+}  // namespace
+
+extern "C" __global__ void __launch_bounds__(kThreads) dsv32_linear_4(LinearArguments a) {
+  linear<Gemm4>(a);
+}
+extern "C" __global__ void __launch_bounds__(kThreads) dsv32_linear_16(LinearArguments a) {
+  linear<Gemm16>(a);
+}
+extern "C" __global__ void __launch_bounds__(kThreads) dsv32_linear_32(LinearArguments a) {
+  linear<Gemm32>(a);
+}
+extern "C" __global__ void __launch_bounds__(kThreads)
+    dsv32_grouped_linear_4(GroupedLinearArguments a) {
+  grouped_linear<Gemm4>(a);
+}
+extern "C" __global__ void __launch_bounds__(kThreads)
+    dsv32_grouped_linear_16(GroupedLinearArguments a) {
+  grouped_linear<Gemm16>(a);
+}
+extern "C" __global__ void __launch_bounds__(kThreads)
+    dsv32_grouped_linear_32(GroupedLinearArguments a) {
+  grouped_linear<Gemm32>(a);
+}
+
+}  // namespace dsv32::kernels::cuda
