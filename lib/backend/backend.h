@@ -107,6 +107,12 @@ class BoundExperts {
 using WeightHandle = std::shared_ptr<const BoundWeight>;
 using ExpertsHandle = std::shared_ptr<const BoundExperts>;
 
+// What goes to the host: `from`, contiguous, and where to.
+struct Download {
+  void* to = nullptr;
+  TensorView from;
+};
+
 // Told as bytes of weights are bound; what it throws ends the binding.
 using BindProgress = FunctionRef<void(std::size_t bytes)>;
 
@@ -139,8 +145,13 @@ class Backend {
   // Memory and order. Only contiguous views cross to the host and back.
   virtual std::shared_ptr<void> allocate(std::size_t bytes) = 0;  // aligned to 64; out_of_memory
   virtual void upload(TensorView dst, const void* src) = 0;       // has read src when it returns
-  virtual void download(void* dst, TensorView src) = 0;           // waits
-  virtual void copy(TensorView dst, TensorView src) = 0;          // of one shape, contiguous both
+  // Waits. All parts in one call: a device that replays a pass takes them with it.
+  virtual void download(std::span<const Download> parts) = 0;
+  void download(void* dst, TensorView src) {
+    const Download one{dst, src};
+    download({&one, 1});
+  }
+  virtual void copy(TensorView dst, TensorView src) = 0;  // of one shape, contiguous both
   virtual void synchronize() = 0;
   // Calls `pass`, whose calls depend on nothing but `key`: they may be recorded under it, and the
   // record replayed the next time instead of calling. Key 0: never recorded.

@@ -28,21 +28,6 @@ constexpr int kChunksPerWorker = 4;  // items a worker, so that a slow one holds
 
 std::int64_t round_up(std::int64_t count) { return (count + 15) / 16 * 16; }
 
-// What a view without gaps holds.
-std::size_t contiguous_bytes(TensorView view) {
-  check_shape(view.rows <= 1 || view.stride == view.cols, "a copy");
-  return static_cast<std::size_t>(view.rows * view.cols * dtype_size(view.dtype));
-}
-
-std::size_t linear_bytes(const Linear& w) {
-  return static_cast<std::size_t>(bytes_of(w.weight.dtype, w.weight.rows * w.weight.stride) +
-                                  bytes_of(w.scale.dtype, w.scale.rows * w.scale.cols));
-}
-
-bool all_read_fp8(std::span<const Linear> experts) {
-  return std::all_of(experts.begin(), experts.end(), [](const Linear& w) { return w.reads_fp8(); });
-}
-
 // Fills an activation's FP8 form from its dense one.
 void quantise_rows(const kernels::CpuKernels& k, const Activation& a, int first, int last) {
   if (a.fp8.data == nullptr) return;
@@ -58,29 +43,6 @@ void quantise_rows(const kernels::CpuKernels& k, const Activation& a, int first,
 }
 
 }  // namespace
-
-void check_shape(bool ok, const char* step) {
-  DSV32_CHECK(ok, internal, "{}: shapes do not fit", step);
-}
-
-kernels::ValueType value_type(DType dtype) {
-  switch (dtype) {
-    case DType::f32:
-      return kernels::ValueType::f32;
-    case DType::bf16:
-      return kernels::ValueType::bf16;
-    case DType::f16:
-      return kernels::ValueType::f16;
-    case DType::f8_e4m3:
-      return kernels::ValueType::e4m3;
-    case DType::i8:
-      return kernels::ValueType::int8;
-    case DType::i4:
-      return kernels::ValueType::int4;
-    default:
-      throw Error(ErrorCode::internal, "no value type for this dtype");
-  }
-}
 
 CpuScratch::CpuScratch(const BackendLimits& limits) {
   using kernels::kRowTile;
@@ -152,17 +114,13 @@ CpuExperts::CpuExperts(std::span<const Linear> experts)
       matrices_(experts.begin(), experts.end()) {}
 
 WeightHandle CpuBackend::bind(const Linear& w, BindProgress progress) {
-  progress(linear_bytes(w));
+  progress(value_bytes(w) + scale_bytes(w));
   return std::make_shared<const CpuWeight>(w);
 }
 
 ExpertsHandle CpuBackend::bind_experts(std::span<const Linear> experts, BindProgress progress) {
-  check_shape(!experts.empty(), "bind_experts");
-  for (const Linear& w : experts) {
-    check_shape(w.weight.rows == experts[0].weight.rows && w.weight.cols == experts[0].weight.cols,
-                "bind_experts");
-    progress(linear_bytes(w));
-  }
+  check_experts(experts);
+  for (const Linear& w : experts) progress(value_bytes(w) + scale_bytes(w));
   return std::make_shared<const CpuExperts>(experts);
 }
 
@@ -170,8 +128,9 @@ void CpuBackend::upload(TensorView dst, const void* src) {
   std::memcpy(dst.data, src, contiguous_bytes(dst));
 }
 
-void CpuBackend::download(void* dst, TensorView src) {
-  std::memcpy(dst, src.data, contiguous_bytes(src));
+void CpuBackend::download(std::span<const Download> parts) {
+  for (const Download& part : parts)
+    std::memcpy(part.to, part.from.data, contiguous_bytes(part.from));
 }
 
 void CpuBackend::copy(TensorView dst, TensorView src) {
@@ -333,7 +292,7 @@ void CpuBackend::moe_combine(TensorView x, TensorView rows, TensorView weights, 
 
 namespace {
 
-std::vector<BackendInfo> cpu_devices() { return {cpu_info()}; }
+std::vector<BackendInfo> cpu_devices(const BackendOptions&) { return {cpu_info()}; }
 
 std::unique_ptr<Backend> open_cpu(const BackendOptions& options) {
   return std::make_unique<CpuBackend>(options);

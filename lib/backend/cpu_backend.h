@@ -9,6 +9,7 @@
 
 #include "lib/backend/backend.h"
 #include "lib/backend/backend_kind.h"
+#include "lib/backend/views.h"
 #include "lib/base/function_ref.h"
 #include "lib/base/thread_pool.h"
 
@@ -58,7 +59,8 @@ class CpuBackend final : public Backend {
   ExpertsHandle bind_experts(std::span<const Linear> experts, BindProgress progress) override;
   std::shared_ptr<void> allocate(std::size_t bytes) override;
   void upload(TensorView dst, const void* src) override;
-  void download(void* dst, TensorView src) override;
+  using Backend::download;
+  void download(std::span<const Download> parts) override;
   void copy(TensorView dst, TensorView src) override;
   void synchronize() override {}
   void run(std::uint64_t, FunctionRef<void()> pass) override { pass(); }
@@ -133,17 +135,9 @@ struct CpuScratch {
 // Bytes of reserve()'s scratch with so many workers.
 std::size_t cpu_scratch_bytes(const BackendLimits& limits, int workers);
 
-void check_shape(bool ok, const char* step);  // internal
-kernels::ValueType value_type(DType dtype);
-
 // Of a handle that this backend made; there are no others in a model.
 inline const CpuMatrix& matrix_of(const BoundWeight& w) {
   return static_cast<const CpuWeight&>(w).matrix;
-}
-
-template <class T>
-T* data_as(TensorView view) {
-  return reinterpret_cast<T*>(view.data);
 }
 
 }  // namespace dsv32

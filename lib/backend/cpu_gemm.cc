@@ -13,30 +13,10 @@ constexpr int kPiecesPerWorker = 16;  // so that a slow worker holds nobody up
 constexpr int kManyRows = 32;         // of x: pieces are long, so that more weights share its copy
 constexpr std::int64_t kPieceRows = 16;  // of weights; a multiple, so that kernels see whole tiles
 
-kernels::ScaleType scale_type(DType dtype) {
-  return dtype == DType::f8_e8m0 ? kernels::ScaleType::e8m0
-         : dtype == DType::f16   ? kernels::ScaleType::f16
-                                 : kernels::ScaleType::f32;
-}
-
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 bool uses_fp8(const Linear& w, const Activation& x) {
   return w.reads_fp8() && x.fp8.data != nullptr;
-}
-
-kernels::Matrix kernel_matrix(const Linear& w) {
-  const bool whole_rows = w.format == WeightFormat::int8 || w.format == WeightFormat::int4;
-  const bool short_group = whole_rows && w.scale.cols != ceil_div(w.weight.cols, kernels::kBlock);
-  return {.data = w.weight.data,
-          .type = value_type(w.weight.dtype),
-          .stride = w.weight.stride,
-          .scale = w.scale.data,
-          .scale_type = scale_type(w.scale.dtype),
-          .scale_stride = w.scale.stride,
-          .scale_rows = whole_rows ? 1 : kernels::kBlock,
-          .scale_cols = short_group ? 64 : kernels::kBlock,
-          .scales_are_pow2 = w.format == WeightFormat::fp8_pow2};
 }
 
 // Whether rows packed for one are what the other reads.

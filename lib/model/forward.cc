@@ -2,6 +2,7 @@
 #include "lib/model/forward.h"
 
 #include <algorithm>
+#include <array>
 #include <utility>
 
 #include "lib/base/check.h"
@@ -49,11 +50,6 @@ BackendLimits limits_of(const ModelConfig& c, const ForwardOptions& options,
   limits.cache = cache_layout(c, options);
   limits.weight_formats = weight_formats(weights);
   return limits;
-}
-
-// The first `n` rows, without padding behind them, to the host.
-void fetch_rows(Backend& backend, TensorView from, std::int64_t n, float* out) {
-  if (n > 0) backend.download(out, from.slice(0, n));
 }
 
 }  // namespace
@@ -181,16 +177,21 @@ void Forward::run(const Batch& batch, StepResult& result, const std::stop_token&
                           result.mtp_logits.data());
     }
   });
-  if (one_tile) {
-    fetch_rows(backend_, main_logits, wanted, result.logits.data());
-    fetch_rows(backend_, mtp_logits, mtp_wanted, result.mtp_logits.data());
-  }
   result.nan_queries.resize(config_.index_topk > 0 ? batch.main.size() : 0);
-  if (!result.nan_queries.empty()) {
-    backend_.download(
-        result.nan_queries.data(),
-        in.nan_queries.columns(0, static_cast<std::int64_t>(result.nan_queries.size())));
+  std::array<Download, 3> parts;
+  std::size_t used = 0;
+  const auto fetch = [&](void* to, TensorView from) {
+    if (from.rows > 0 && from.cols > 0) parts[used++] = {to, from};
+  };
+  if (one_tile) {  // the rows that are wanted, without padding behind them
+    fetch(result.logits.data(), main_logits.slice(0, wanted));
+    fetch(result.mtp_logits.data(), mtp_logits.slice(0, mtp_wanted));
   }
+  if (!result.nan_queries.empty()) {
+    fetch(result.nan_queries.data(),
+          in.nan_queries.columns(0, static_cast<std::int64_t>(result.nan_queries.size())));
+  }
+  backend_.download({parts.data(), used});
   backend_.synchronize();
 }
 
@@ -254,7 +255,7 @@ void Forward::logits_tile_by_tile(const Head& head, TensorView rows, float* out)
     const std::int64_t count = std::min<std::int64_t>(kLogitsTile, rows.cols - first);
     const TensorView tile = buffers_.logits.slice(0, count);
     logits(head, rows.columns(first, count), tile);
-    fetch_rows(backend_, tile, count, out + first * tile.cols);
+    backend_.download(out + first * tile.cols, tile);
   }
 }
 

@@ -115,10 +115,10 @@ void DeferringBackend::upload(TensorView dst, const void* src) {
   });
 }
 
-void DeferringBackend::download(void* dst, TensorView src) {
+void DeferringBackend::download(std::span<const Download> parts) {
   refuse_in_record("download");
   run_queue();
-  inner_->download(dst, host(src));
+  for (const Download& part : parts) inner_->download(part.to, host(part.from));
 }
 
 void DeferringBackend::copy(TensorView dst, TensorView src) {

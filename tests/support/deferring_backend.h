@@ -45,7 +45,8 @@ class DeferringBackend final : public Backend {
   ExpertsHandle bind_experts(std::span<const Linear> experts, BindProgress progress) override;
   std::shared_ptr<void> allocate(std::size_t bytes) override;
   void upload(TensorView dst, const void* src) override;
-  void download(void* dst, TensorView src) override;
+  using Backend::download;
+  void download(std::span<const Download> parts) override;
   void copy(TensorView dst, TensorView src) override;
   void synchronize() override;
   void run(std::uint64_t key, FunctionRef<void()> pass) override;
