@@ -61,6 +61,7 @@ struct ModelOptions {
   std::size_t batch = 2048;
   int threads = 0;
   std::string kernels{};
+  std::string device = "cpu";
   std::string numerics = "native";
   std::string kv = "fp8";
   std::string indexer = "fp8";

@@ -14,6 +14,7 @@ namespace {
 
 Json backend_json(const dsv32::BackendInfo& backend) {
   return {{"device", dsv32::to_string(backend.device)},
+          {"device_index", backend.device_index},
           {"name", backend.name},
           {"memory_bytes", backend.memory_bytes > 0 ? Json(backend.memory_bytes) : Json()},
           {"kernel_sets", backend.kernel_sets}};
@@ -87,18 +88,31 @@ constexpr const char* kCompiler =
 Json build_json() {
   Json backends = Json::array();
   for (const auto& backend : dsv32::available_backends()) backends.push_back(backend_json(backend));
-  return {{"version", dsv32::version()}, {"compiler", kCompiler}, {"backends", backends}};
+  Json unavailable = Json::object();
+  for (const dsv32::Device device : {dsv32::Device::cpu, dsv32::Device::cuda}) {
+    if (const std::string reason = dsv32::unavailable_reason(device); !reason.empty())
+      unavailable[std::string(dsv32::to_string(device))] = reason;
+  }
+  return {{"version", dsv32::version()},
+          {"compiler", kCompiler},
+          {"backends", backends},
+          {"unavailable", unavailable}};
 }
 
 std::string as_text(const Json& info) {
   std::string text = "dsv32 " + info["version"].get<std::string>() + ", compiled by " +
                      info["compiler"].get<std::string>() + "\n";
   for (const Json& backend : info["backends"]) {
-    text += backend["device"].get<std::string>() + ": " + backend["name"].get<std::string>() +
-            ", " + bytes_or_unknown(backend["memory_bytes"]) + ", kernels";
+    const std::string device = backend["device"].get<std::string>();
+    const int index = backend["device_index"].get<int>();
+    text += device + (index > 0 ? ":" + std::to_string(index) : std::string()) + ": " +
+            backend["name"].get<std::string>() + ", " + bytes_or_unknown(backend["memory_bytes"]) +
+            ", kernels";
     for (const Json& set : backend["kernel_sets"]) text += " " + set.get<std::string>();
     text += "\n";
   }
+  for (const auto& [device, reason] : info["unavailable"].items())
+    text += device + ": not available: " + reason.get<std::string>() + "\n";
   if (!info.contains("model")) return text;
   const Json& model = info["model"];
   text += "model " + model["path"].get<std::string>() + "\n";

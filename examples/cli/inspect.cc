@@ -108,6 +108,8 @@ Bytes count_bytes(const dsv32::Checkpoint& checkpoint) {
 Json plan_json(const dsv32::Checkpoint& checkpoint, const InspectCommand& command) {
   const dsv32::LoadOptions load = load_options(command.model);
   dsv32::PlanOptions options;
+  options.device = load.backend.device;
+  options.device_index = load.backend.device_index;
   options.numerics = load.numerics;
   options.kv_format = load.kv_format;
   options.indexer_keys = load.indexer_keys;
@@ -121,7 +123,11 @@ Json plan_json(const dsv32::Checkpoint& checkpoint, const InspectCommand& comman
           {"weight_bytes", plan.weight_bytes},
           {"kv_cache_bytes", plan.kv_cache_bytes},
           {"activation_bytes", plan.activation_bytes},
+          {"host_bytes", plan.host_bytes},
+          {"device_bytes", plan.device_bytes},
           {"available_bytes", plan.available_bytes ? Json(*plan.available_bytes) : Json()},
+          {"device_available_bytes",
+           plan.device_available_bytes ? Json(*plan.device_available_bytes) : Json()},
           {"fits", plan.fits},
           {"reason", plan.reason}};
 }

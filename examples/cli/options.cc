@@ -8,6 +8,8 @@
 #include <map>
 #include <optional>
 #include <string_view>
+#include <tuple>
+#include <utility>
 
 #include "cli/cli.h"
 #include "cli/hub.h"
@@ -61,6 +63,28 @@ std::optional<std::uint64_t> whole_number(std::string_view text) {
   const auto [stopped, error] = std::from_chars(text.data(), end, value);
   if (text.empty() || error != std::errc() || stopped != end) return std::nullopt;
   return value;
+}
+
+using DeviceChoice = std::pair<dsv32::Device, int>;
+
+DeviceChoice best_device() {
+  for (const dsv32::BackendInfo& backend : dsv32::available_backends()) {
+    if (backend.device == dsv32::Device::cuda) return {backend.device, backend.device_index};
+  }
+  return {dsv32::Device::cpu, 0};
+}
+
+// What --device says, if it says something: auto, cpu, cuda, cuda:N.
+std::optional<DeviceChoice> device_of(std::string_view text) {
+  if (text == "auto") return best_device();
+  if (text == dsv32::to_string(dsv32::Device::cpu)) return DeviceChoice(dsv32::Device::cpu, 0);
+  const std::string_view cuda = dsv32::to_string(dsv32::Device::cuda);
+  if (!text.starts_with(cuda)) return std::nullopt;
+  text.remove_prefix(cuda.size());
+  if (text.empty()) return DeviceChoice(dsv32::Device::cuda, 0);
+  const auto index = text.front() == ':' ? whole_number(text.substr(1)) : std::nullopt;
+  if (!index || *index > std::uint64_t{std::numeric_limits<int>::max()}) return std::nullopt;
+  return DeviceChoice(dsv32::Device::cuda, static_cast<int>(*index));
 }
 
 // 8192, 8k, 8 KiB: units of 1024.
@@ -200,6 +224,16 @@ void add_access(CLI::App& app, ModelOptions& options) {
 void add_numerics(CLI::App& app, ModelOptions& options) {
   app.add_option("--threads", options.threads, "CPU threads; 0 = this process's cores")
       ->check(CLI::Range(0, 4096));
+  app.add_option("--device", options.device,
+                 "cpu; cuda or cuda:1, a GPU; auto: the first GPU that runs here, else the CPU")
+      ->check(CLI::Validator(
+          [](std::string& text) {
+            return text == "auto" || device_of(text)
+                       ? std::string()
+                       : "'" + text + "' is not one of auto, cpu, cuda, cuda:N";
+          },
+          ""))
+      ->type_name("DEVICE:{auto,cpu,cuda}");
   app.add_option("--kernels", options.kernels, "Kernel set by name, as in `dsv32 info`");
   add_choice(app, "--numerics", options.numerics, kNumerics,
              "native: the model's own rounding; exact: fp32");
@@ -279,6 +313,7 @@ dsv32::LoadOptions load_options(const ModelOptions& options) {
   dsv32::LoadOptions load;
   load.backend.num_threads = options.threads;
   load.backend.kernel_set = options.kernels;
+  std::tie(load.backend.device, load.backend.device_index) = *device_of(options.device);
   load.numerics = choose(kNumerics, options.numerics);
   load.kv_format = choose(kKvFormats, options.kv);
   load.indexer_keys = choose(kIndexerKeys, options.indexer);
@@ -313,8 +348,12 @@ namespace {
 bool weights_do_not_fit(const std::filesystem::path& dir, const dsv32::LoadOptions& options) {
   try {
     const dsv32::Plan plan =
-        dsv32::Checkpoint::open(dir).plan({.access = options.access, .mtp = options.mtp});
-    return plan.available_bytes && plan.weight_bytes > *plan.available_bytes;
+        dsv32::Checkpoint::open(dir).plan({.device = options.backend.device,
+                                           .device_index = options.backend.device_index,
+                                           .access = options.access,
+                                           .mtp = options.mtp});
+    const auto there = plan.device_bytes > 0 ? plan.device_available_bytes : plan.available_bytes;
+    return there && plan.weight_bytes > *there;
   } catch (const dsv32::Error&) {
     return false;
   }

@@ -6,7 +6,8 @@
 namespace dsv32 {
 
 std::span<const BackendKind* const> backend_kinds() {
-  static constexpr std::array<const BackendKind*, 1> kKinds = {&cpu_backend_kind};
+  static constexpr std::array<const BackendKind*, 2> kKinds = {&cpu_backend_kind,
+                                                               &cuda_backend_kind};
   return kKinds;
 }
 

@@ -74,12 +74,22 @@ BackendInfo cpu_info() {
   return cpu;
 }
 
-std::vector<BackendInfo> available_backends() {
+std::vector<BackendInfo> available_backends(const std::filesystem::path& module_path) {
   std::vector<BackendInfo> all;
   for (const BackendKind* kind : backend_kinds()) {
-    for (BackendInfo& info : kind->devices()) all.push_back(std::move(info));
+    for (BackendInfo& info : kind->devices({.device = kind->device, .module_path = module_path}))
+      all.push_back(std::move(info));
   }
   return all;
+}
+
+std::string unavailable_reason(Device device, const std::filesystem::path& module_path) {
+  try {
+    static_cast<void>(backend_kind(device).shapes({.device = device, .module_path = module_path}));
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return {};
 }
 
 const BackendKind& backend_kind(Device device) {

@@ -23,6 +23,8 @@ void check_range(const char* field, int value, int most) {
 
 PlanOptions plan_options(const LoadOptions& o) {
   return {.device = o.backend.device,
+          .device_index = o.backend.device_index,
+          .module_path = o.backend.module_path,
           .numerics = o.numerics,
           .kv_format = o.kv_format,
           .indexer_keys = o.indexer_keys,

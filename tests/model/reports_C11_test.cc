@@ -22,10 +22,11 @@ namespace {
 
 using namespace std::chrono_literals;
 
-DSV32_ALL_FIELDS(PlanOptions, device, numerics, kv_format, indexer_keys, access, kv_cache_tokens,
-                 max_batch_tokens, max_sequences, num_threads, mtp, ranks, memory_bytes);
+DSV32_ALL_FIELDS(PlanOptions, device, device_index, module_path, numerics, kv_format, indexer_keys,
+                 access, kv_cache_tokens, max_batch_tokens, max_sequences, num_threads, mtp, ranks,
+                 memory_bytes, device_memory_bytes);
 DSV32_ALL_FIELDS(BackendOptions, device, device_index, num_threads, pin_threads, spin_us, executor,
-                 kernel_set);
+                 kernel_set, module_path);
 DSV32_ALL_FIELDS(LoadOptions, backend, communicator, numerics, kv_format, indexer_keys,
                  kv_cache_tokens, max_batch_tokens, max_sequences, mtp, require_sparse, access,
                  verify, allow_unused_tensors, allow_paging, preload, lock_memory, chat_format,
@@ -42,6 +43,16 @@ std::size_t file_bytes(const std::string& name) {
 const Check kPlanChecks[] = {
     {"device",
      [] { check_error(ErrorCode::unsupported, "CUDA", [] { plan({.device = Device::cuda}); }); }},
+    {"device_index",
+     [] {
+       check_error(ErrorCode::invalid_argument, "device_index is 1",
+                   [] { plan({.device_index = 1}); });
+     }},
+    {"module_path",
+     [] {
+       check_error(ErrorCode::unsupported, "/no/such/module.so",
+                   [] { plan({.device = Device::cuda, .module_path = "/no/such/module.so"}); });
+     }},
     {"numerics",
      [] {
        const Plan native = plan({}), exact = plan({.numerics = Numerics::exact});
@@ -88,6 +99,11 @@ const Check kPlanChecks[] = {
        CHECK(tight.available_bytes == 1000);
        CHECK_FALSE(tight.fits);
        CHECK(tight.reason.find("1000 B are available") != std::string::npos);
+     }},
+    {"device_memory_bytes",
+     [] {
+       check_error(ErrorCode::invalid_argument, "device_memory_bytes is 1000",
+                   [] { plan({.device_memory_bytes = 1000}); });
      }},
 };
 
@@ -189,6 +205,12 @@ const Check kBackendChecks[] = {
          CHECK(load_with({.kernel_set = name}).kernel_set() == name);
        check_error(ErrorCode::unsupported, "kernel set \"mips\"",
                    [] { load_with({.kernel_set = "mips"}); });
+     }},
+    {"module_path",
+     [] {
+       check_error(ErrorCode::unsupported, "/no/such/module.so", [] {
+         load_with({.device = Device::cuda, .module_path = "/no/such/module.so"});
+       });
      }},
 };
 

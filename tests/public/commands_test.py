@@ -48,6 +48,21 @@ class UsageTest(Case):
         for kernels in info["backends"][0]["kernel_sets"]:  # those that would have run
             self.assertIn(kernels, message)
 
+    def test_a_device_that_is_not_here_is_5_and_says_why(self):
+        ids = self.folder / "ids.json"
+        ids.write_text("[1, 2]")
+        common = ("trace", golden(), "--ids", ids, "-o", self.folder / "o")
+        info = json.loads(self.ok("info", "--json"))
+        devices = {backend["device"] for backend in info["backends"]}
+        self.assertEqual(devices | set(info["unavailable"]), {"cpu", "cuda"})
+        for device in info["unavailable"]:
+            self.assertIn(info["unavailable"][device], self.fails(5, *common, "--device", device))
+            self.assertIn(f"{device}: not available: {info['unavailable'][device]}", self.ok("info"))
+        for device in ("auto", "cpu"):
+            self.ok(*common, "--device", device)
+        for device in ("gpu", "cuda:", "cuda:x", "cuda:-1", "cuda0", "cpu:0", ""):
+            self.assertIn("auto, cpu, cuda, cuda:N", self.fails(2, *common, "--device", device))
+
     def test_reports_T11_json_ends_where_its_value_ends(self):
         ids, config = self.folder / "ids.json", self.folder / "config.json"
         made = ("make-model", "--layers", "4", "--out", self.folder / "model")
