@@ -10,6 +10,9 @@ endif()
 
 install(TARGETS dsv32 EXPORT dsv32Targets FILE_SET HEADERS
   LIBRARY COMPONENT runtime NAMELINK_COMPONENT dev ARCHIVE COMPONENT dev)
+if(TARGET dsv32_cuda)
+  install(TARGETS dsv32_cuda LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT runtime)
+endif()
 install(EXPORT dsv32Targets FILE dsv32-${kind}-targets.cmake NAMESPACE dsv32::
   DESTINATION ${package_dir} COMPONENT dev)
 if(IS_ABSOLUTE ${CMAKE_INSTALL_INCLUDEDIR})

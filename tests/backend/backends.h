@@ -21,7 +21,7 @@ struct OpenBackend {
 
 // Every backend of the list, ready for `limits`: one for each of the CPU's kernel sets, and so on.
 std::vector<OpenBackend> open_backends(const BackendLimits& limits);
-std::vector<OpenBackend> open_backends();  // not reserved
+std::vector<OpenBackend> open_backends();  // not reserved: the program's list, in *_kinds.cc
 
 // Limits that every test of a method keeps within.
 BackendLimits test_limits(Numerics numerics = Numerics::native);

@@ -12,6 +12,7 @@ import tempfile
 CHECKS = "a step of check.sh, which runs this"
 LONG = "takes tens of minutes of a quiet machine"
 MACHINE = "installs packages; public.setup compares the list with what the scripts look for"
+GPU = "builds with nvcc and runs an emulated GPU: twenty minutes"
 TRAINING = "needs torch and hours"
 HERE = "./build/demo/examples/cli/dsv32"
 
@@ -24,6 +25,11 @@ PLAN = [
      "cmake --preset release -DCMAKE_DISABLE_FIND_PACKAGE_Catch2=ON && cmake --build --preset release"),
     ("README.md", "cmake --install build/release --prefix /where/you/like",
      "cmake --install build/release --prefix ../prefix"),
+    ("docs/cuda.md", "./scripts/cuda-toolkit.sh && cmake --preset cuda && cmake --build --preset cuda", [GPU]),
+    ("docs/cuda.md", "./scripts/emulated.sh build/cuda/examples/cli/dsv32 generate examples/tiny_model --device cuda "
+     '--chat --greedy "What is 47 + 38?"', [GPU]),
+    ("docs/cuda.md", "ctest --preset cuda -L cuda-quick", [GPU]),
+    ("docs/cuda.md", "ctest --preset cuda -L cuda", [GPU]),
     ("docs/embedding.md", "c++ -std=c++20 app.cc $(pkg-config --cflags --libs dsv32)",
      "export PKG_CONFIG_PATH=$(echo $PWD/../prefix/lib*/pkgconfig $PWD/../prefix/lib/*/pkgconfig | tr ' ' :); "
      "c++ -std=c++20 ../app.cc $(pkg-config --cflags --libs dsv32) -o ../app && "

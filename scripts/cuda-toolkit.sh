@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Finds nvcc 13.0, or brings it without root: PyPI's wheels, pinned, into .deps (104 MB to fetch, 271
+# MB on disk). .deps/cuda then leads to it; cmake --preset cuda looks there first.
+#   --wheels   the wheels, whatever the system has
+set -euo pipefail
+. "$(dirname "$0")/lib/setup.sh"
+
+release=13.0
+wheels=(nvidia-cuda-nvcc==13.0.88 nvidia-cuda-crt==13.0.88 nvidia-nvvm==13.0.88
+  nvidia-cuda-runtime==13.0.96 nvidia-cuda-cccl==13.0.85)
+
+is_right() { [ -x "$1/bin/nvcc" ] && "$1/bin/nvcc" --version | grep -q "release $release," && [ -e "$1/include/cuda.h" ]; }
+
+# The folder of an nvcc in the path or where NVIDIA's packages put it.
+system_toolkit() {
+  local found folder
+  found=$(command -v nvcc || true)
+  for folder in ${found:+"$(dirname "$(dirname "$(readlink -f "$found")")")"} "/usr/local/cuda-$release" /usr/local/cuda; do
+    if is_right "$folder"; then
+      printf '%s\n' "$folder"
+      return 0
+    fi
+  done
+  return 1
+}
+
+# What pip leaves behind when it is cut short is no toolkit: it moves there whole.
+fetch_wheels() {
+  rm -rf "$deps/cuda-$release.part"
+  python3 -m pip install -q --disable-pip-version-check --no-deps --target "$deps/cuda-$release.part" "${wheels[@]}"
+  rm -rf "$deps/cuda-$release"
+  mv "$deps/cuda-$release.part" "$deps/cuda-$release"
+}
+
+mkdir -p "$deps"
+case ${1:-} in
+  "") toolkit=$(system_toolkit || true) ;;
+  --wheels) toolkit= ;;
+  *) die 2 "no such option: $1" ;;
+esac
+if [ -z "$toolkit" ]; then
+  toolkit=$deps/cuda-$release/nvidia/cu13
+  if ! is_right "$toolkit"; then
+    python3 -m pip --version >/dev/null 2>&1 || die 3 "no nvcc $release, and no pip to fetch it with: install python3-pip, or the CUDA toolkit $release"
+    step "nvcc $release from PyPI" fetch_wheels
+  fi
+  is_right "$toolkit" || die 3 "PyPI's wheels brought no nvcc $release"
+fi
+ln -sfn "$toolkit" "$deps/cuda"
+say "nvcc $release: $toolkit"
