@@ -278,11 +278,11 @@ TEST_CASE("tensor_core_ideal: an exact sum, rounded once to nearest") {
   x.a[1] = 0x3300;  // 2^-25
   x.a[2] = 0x3300;  // both: half of 1's last bit, to even
   CHECK(unit_mma(Mode::ideal, TensorType::bf16, x)[3] == 0x3f800000);
-  x.a[15] = 0x2000;  // 2^-63 more: up
+  x.a[15] = 0x2900;  // 2^-45 more: up
   CHECK(unit_mma(Mode::ideal, TensorType::bf16, x)[3] == 0x3f800001);
   CHECK(unit_mma(Mode::sm90, TensorType::bf16, x)[3] == 0x3f800000);  // cut
   x.c[3] = 0xbf800000;
-  CHECK(unit_mma(Mode::ideal, TensorType::bf16, x)[3] == 0x33800000);  // 2^-24 + 2^-63, rounded
+  CHECK(unit_mma(Mode::ideal, TensorType::bf16, x)[3] == 0x33800004);  // 2^-24 + 2^-45
 }
 
 TEST_CASE(
