@@ -1,14 +1,14 @@
 // The fake's declarations against NVIDIA's, where those are: names, sizes of parameters, values.
-#if __has_include(<cuda.h>)
-#include <cuda.h>
-#endif
-
 #include <string>
 #include <type_traits>
 #include <utility>
 
-#include "tests/ptxemu/fake_driver.h"
+#include "tests/ptxemu/fake_driver.h"  // before NVIDIA's, which makes macros of some names
 #include "tests/support/catch.h"
+
+#if __has_include(<cuda.h>)
+#include <cuda.h>
+#endif
 
 #if defined(CUDA_VERSION) && CUDA_VERSION >= 13000
 
