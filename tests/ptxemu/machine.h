@@ -28,7 +28,6 @@ enum class Kind : std::uint8_t {
   conflict_global,  // two threads of one launch write a byte, and nothing orders them
   uninitialised_shared,
   uninitialised_global,
-  uninitialised_local,
   bounds_shared,
   bounds_global,    // of no allocation, of one that was freed, or across the end of one
   bounds_local,     // .local, .param and .const memory
