@@ -104,6 +104,7 @@ struct Call {
   std::uint32_t function = kNone;  // kNone: by the address in `reg`
   std::uint32_t reg = kNone;
   std::string name;
+  int line = 0;
   std::vector<Slice> arguments, results;
 };
 

@@ -155,11 +155,19 @@ Register Decoder::lookup(std::string_view name) {
 }
 
 std::uint32_t Decoder::constant(std::uint64_t bits, unsigned bytes) {
-  if (bytes < 8) bits &= (std::uint64_t{1} << (8 * bytes)) - 1;
+  if (bytes == kPredicate) {  // any bit set is true, in all lanes
+    bits = bits != 0 ? kAllLanes : 0;
+  } else if (bytes < 8) {
+    bits &= (std::uint64_t{1} << (8 * bytes)) - 1;
+  }
   const auto [at, fresh] = constants_.try_emplace({bits, bytes}, kNone);
   if (!fresh) return at->second;
   at->second = new_register(bytes).slot;
-  put_lanes(&function_.image[at->second], bits, bytes);
+  if (bytes == kPredicate) {
+    std::memcpy(&function_.image[at->second], &bits, sizeof(Lanes));
+  } else {
+    put_lanes(&function_.image[at->second], bits, bytes);
+  }
   return at->second;
 }
 
@@ -215,8 +223,9 @@ Register Decoder::named(const Operand& operand, unsigned bytes) {
 
 std::uint32_t Decoder::source(const Operand& operand, unsigned bytes) {
   if (operand.type == Operand::Type::number) {
+    if (bytes == kPredicate && operand.written == 'i') return constant(operand.bits, bytes);
     const unsigned written = operand.written == 'f' ? 4 : operand.written == 'd' ? 8 : bytes;
-    if (bytes == kPredicate || written != bytes) fail("a constant of another type");
+    if (written != bytes) fail("a constant of another type");
     return constant(operand.bits, bytes);
   }
   const Register found = source_of_any_size(operand, bytes);
@@ -324,6 +333,7 @@ std::uint32_t Decoder::branch_table(std::string_view name) {
 }
 
 std::uint32_t Decoder::call(Call call) {
+  call.line = line_;
   function_.calls.push_back(std::move(call));
   return static_cast<std::uint32_t>(function_.calls.size() - 1);
 }

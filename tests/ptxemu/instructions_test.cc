@@ -76,7 +76,7 @@ TEST_CASE("integer instructions") {
       {"mad.lo.cc.u32 %r0, %r1, %r2, %r3; madc.hi.u32 %r0, %r1, %r2, 0;",
        4,
        {0x10000, 0xffff, 0x10000},
-       0x10000},
+       1},
       {"vabsdiff4.u32.u32.u32 %r0, %r1, %r2, %r3;", 4, {0x05ff0102, 0x0a000201, 0}, 0x05ff0101},
   });
 }

@@ -58,24 +58,30 @@ struct World {
   }
   // Parameters as the kernel wants them, each in its place.
   template <class... Values>
-  Report run(const std::string& text, Size3 grid, Size3 block, unsigned dynamic_shared,
-             Values... values) {
-    const Module module = parsed(text);
-    const Kernel& kernel = module.kernels().at(0);
-    std::vector<std::byte> parameters(kernel.parameter_bytes);
+  Report run_kernel(const Module& module, const std::string& name, const Launch& shape,
+                    Values... values) {
+    const Kernel* kernel = module.kernel(name);
+    REQUIRE(kernel != nullptr);
+    std::vector<std::byte> parameters(kernel->parameter_bytes);
     std::size_t at = 0;
     [[maybe_unused]] const auto pack = [&](const auto& value) {
-      REQUIRE(at < kernel.parameters.size());
-      REQUIRE(kernel.parameters[at].bytes == sizeof value);
-      std::memcpy(&parameters[kernel.parameters[at++].offset], &value, sizeof value);
+      REQUIRE(at < kernel->parameters.size());
+      REQUIRE(kernel->parameters[at].bytes == sizeof value);
+      std::memcpy(&parameters[kernel->parameters[at++].offset], &value, sizeof value);
     };
     (pack(values), ...);
     const Machine::Loaded loaded = machine.load(module);
     REQUIRE(loaded != 0);
-    const Report report =
-        machine.run(loaded, kernel.name, {grid, block, dynamic_shared, parameters}, options);
+    Launch launch = shape;
+    launch.parameters = parameters;
+    const Report report = machine.run(loaded, name, launch, options);
     machine.unload(loaded);
     return report;
+  }
+  template <class... Values>
+  Report run(const std::string& text, Size3 grid, Size3 block, unsigned dynamic_shared,
+             Values... values) {
+    return run_kernel(parsed(text), "k", {grid, block, dynamic_shared, {}}, values...);
   }
 };
 

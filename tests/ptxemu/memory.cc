@@ -26,20 +26,14 @@ Memory::Memory(std::size_t total) : total_(total), next_(a_range()) {}
 
 void Buffer::mark(std::size_t at, std::size_t count, bool as_written) {
   if (as_written && unwritten == 0) return;
-  if (written.empty()) written.assign(bytes, true);
-  for (std::size_t i = at; i < at + count; ++i) {
-    if (written[i] == as_written) continue;
-    written[i] = as_written;
-    unwritten += as_written ? std::size_t(-1) : 1;
-  }
+  std::uint8_t* flags = written.data() + at;
+  const auto were = static_cast<std::size_t>(std::count(flags, flags + count, 1));
+  unwritten += as_written ? were - count : were;
+  std::memset(flags, as_written ? 1 : 0, count);
 }
 
 bool Buffer::is_written(std::size_t at, std::size_t count) const {
-  if (unwritten == 0) return true;
-  for (std::size_t i = at; i < at + count; ++i) {
-    if (!written[i]) return false;
-  }
-  return true;
+  return unwritten == 0 || std::memchr(written.data() + at, 0, count) == nullptr;
 }
 
 Address Memory::allocate(std::size_t bytes, std::string_view name) {
@@ -52,7 +46,7 @@ Address Memory::allocate(std::size_t bytes, std::string_view name) {
   buffer->bytes = bytes;
   buffer->name = name.empty() ? "allocation " + std::to_string(count_) : std::string(name);
   buffer->data = {data, give_back};
-  buffer->written.assign(bytes, false);
+  buffer->written.assign(bytes, 0);
   buffer->unwritten = bytes;
   next_ += (bytes + kGap + kAlignment - 1) / kAlignment * kAlignment;
   used_ += bytes;

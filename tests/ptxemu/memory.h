@@ -21,7 +21,7 @@ struct Buffer {
   std::string name;
   bool read_only = false;  // for kernels
   std::unique_ptr<std::byte, void (*)(std::byte*)> data{nullptr, nullptr};
-  std::vector<bool> written;  // a flag for each byte, while any was not
+  std::vector<std::uint8_t> written;  // of each byte: 1 once it was
   std::size_t unwritten = 0;
   Shadow shadow;  // from a kernel's first access on
 

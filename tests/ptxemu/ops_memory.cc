@@ -8,38 +8,101 @@
 namespace dsv32::ptxemu {
 namespace {
 
+void gather_addresses(Warp& w, const Instruction& i, Address (&addresses)[kLanes]) {
+  const auto offset = static_cast<Address>(i.imm);
+  if (i.wide) {
+    const Address* from = w.lanes<Address>(i.reg[0]);
+    for (int lane = 0; lane < kLanes; ++lane) addresses[lane] = from[lane] + offset;
+    return;
+  }
+  const u32* from = w.lanes<u32>(i.reg[0]);
+  for (int lane = 0; lane < kLanes; ++lane) {
+    addresses[lane] = static_cast<u32>(from[lane] + static_cast<u32>(offset));
+  }
+}
+
+template <class Element>
+Element element_at(const std::byte* from, std::size_t index) {
+  Element value;
+  std::memcpy(&value, from + index * sizeof value, sizeof value);
+  return value;
+}
+
+// A whole warp whose lanes read one place, or one behind the other. False: look at each lane.
+template <class Element, class Register>
+bool load_all(Warp& w, const Instruction& i, const Address (&addresses)[kLanes]) {
+  const std::byte* from =
+      locate_all(w, i, static_cast<Space>(i.detail), addresses, u32{i.bytes} * i.count, i.detail2);
+  if (from == nullptr) return false;
+  const u32* slots = w.frame->function->lists.data() + i.list;
+  const std::size_t step = addresses[0] == addresses[1] ? 0 : i.count;
+  for (unsigned k = 0; k < i.count; ++k) {
+    if (slots[k] == kNone) continue;
+    Register* to = w.lanes<Register>(slots[k]);
+    PTXEMU_EACH_LANE
+    for (std::size_t lane = 0; lane < kLanes; ++lane) {
+      to[lane] = static_cast<Register>(element_at<Element>(from, lane * step + k));
+    }
+  }
+  return true;
+}
+
+template <class Element, class Register>
+bool store_all(Warp& w, const Instruction& i, const Address (&addresses)[kLanes]) {
+  std::byte* to =
+      locate_all(w, i, static_cast<Space>(i.detail), addresses, u32{i.bytes} * i.count, i.detail2);
+  if (to == nullptr) return false;
+  const u32* slots = w.frame->function->lists.data() + i.list;
+  for (unsigned k = 0; k < i.count; ++k) {
+    const Register* from = w.lanes<Register>(slots[k]);
+    for (std::size_t lane = 0; lane < kLanes; ++lane) {
+      const auto value = static_cast<Element>(from[lane]);
+      std::memcpy(to + (lane * i.count + k) * sizeof value, &value, sizeof value);
+    }
+  }
+  return true;
+}
+
 // detail: Space; detail2: how; bytes, count: of an element, how many.
 template <class Element, class Register>
 void run_load(Warp& w, const Instruction& i, Lanes mask) {
   const auto space = static_cast<Space>(i.detail);
+  const bool strong = (i.detail2 & kStrongAccess) != 0;
+  Address addresses[kLanes];
+  gather_addresses(w, i, addresses);
+  if (mask == kAllLanes && !strong && load_all<Element, Register>(w, i, addresses)) return;
   const u32* slots = w.frame->function->lists.data() + i.list;
   for (; mask != 0; mask &= mask - 1) {
     const auto lane = static_cast<unsigned>(__builtin_ctz(mask));
-    const Address address = address_of(w, i, i.reg[0], lane);
+    const Address address = addresses[lane];
     const std::byte* from = locate(w, i, lane, space, address, u32{i.bytes} * i.count, i.detail2);
     for (unsigned k = 0; k < i.count; ++k) {
       if (slots[k] == kNone) continue;
-      Element value = static_cast<Element>(~Element{0});
-      if (from != nullptr) std::memcpy(&value, from + k * sizeof value, sizeof value);
+      const Element value =
+          from != nullptr ? element_at<Element>(from, k) : static_cast<Element>(~Element{0});
       w.lanes<Register>(slots[k])[lane] = static_cast<Register>(value);
     }
-    if ((i.detail2 & kStrongAccess) != 0) hand_on(w, lane, space, address, i.detail2);
+    if (strong) hand_on(w, lane, space, address, i.detail2);
   }
 }
 
 template <class Element, class Register>
 void run_store(Warp& w, const Instruction& i, Lanes mask) {
   const auto space = static_cast<Space>(i.detail);
+  const bool strong = (i.detail2 & kStrongAccess) != 0;
+  Address addresses[kLanes];
+  gather_addresses(w, i, addresses);
+  if (mask == kAllLanes && !strong && store_all<Element, Register>(w, i, addresses)) return;
   const u32* slots = w.frame->function->lists.data() + i.list;
   for (; mask != 0; mask &= mask - 1) {
     const auto lane = static_cast<unsigned>(__builtin_ctz(mask));
-    const Address address = address_of(w, i, i.reg[0], lane);
+    const Address address = addresses[lane];
     std::byte* to = locate(w, i, lane, space, address, u32{i.bytes} * i.count, i.detail2);
     for (unsigned k = 0; k < i.count && to != nullptr; ++k) {
       const auto value = static_cast<Element>(w.lanes<Register>(slots[k])[lane]);
       std::memcpy(to + k * sizeof value, &value, sizeof value);
     }
-    if ((i.detail2 & kStrongAccess) != 0) hand_on(w, lane, space, address, i.detail2);
+    if (strong) hand_on(w, lane, space, address, i.detail2);
   }
 }
 

@@ -1,11 +1,10 @@
-// A module's text (PTX ISA, "Directives"): variables, functions, and for each kernel where its
-// shared variables lie.
+// A module's text (PTX ISA, "Directives"): variables and functions.
 #include <algorithm>
 #include <bit>
 #include <cstring>
-#include <unordered_set>
 
 #include "tests/ptxemu/decoder.h"
+#include "tests/ptxemu/link.h"
 #include "tests/ptxemu/module_access.h"
 
 namespace dsv32::ptxemu {
@@ -27,8 +26,7 @@ class Parser {
 
   Code parse() {
     while (tokens_.peek().type != Token::Type::end) directive();
-    for (Function& function : code_.functions) resolve_calls(function);
-    for (std::size_t k = 0; k < code_.kernels.size(); ++k) lay_out_shared(k);
+    link(code_);
     for (const Variable& variable : code_.variables) code_.symbols.push_back(variable.symbol);
     if (code_.version == 0) tokens_.fail("no .version");
     code_.last_line = tokens_.peek().line;
@@ -297,6 +295,7 @@ class Parser {
   void body(Decoder& decoder) {
     for (int depth = 1; depth > 0;) {
       const Token token = tokens_.peek();
+      if (token.type == Token::Type::end) tokens_.next();  // an error
       if (tokens_.take("{")) {
         decoder.open();
         ++depth;
@@ -334,7 +333,8 @@ class Parser {
   }
 
   void body_directive(Decoder& decoder, std::string_view word) {
-    if (word == ".reg") return registers(decoder);
+    if (word == ".reg") return registers(decoder, tokens_.word().text.substr(1));
+    if (word.substr(0, 5) == ".reg.") return registers(decoder, word.substr(5));
     if (word == ".shared") return shared_variables(false);
     if (word == ".loc") return location();
     if (word == ".pragma") return skip_statement();
@@ -349,8 +349,7 @@ class Parser {
     tokens_.expect(";");
   }
 
-  void registers(Decoder& decoder) {
-    const std::string_view type = tokens_.word().text.substr(1);
+  void registers(Decoder& decoder, std::string_view type) {
     const unsigned bytes = type_bytes(type);
     if (bytes == kNoType) tokens_.fail("no such type: " + std::string(type));
     do {
@@ -364,65 +363,6 @@ class Parser {
       }
     } while (tokens_.take(","));
     tokens_.expect(";");
-  }
-
-  void resolve_calls(Function& function) {
-    for (Call& call : function.calls) {
-      if (call.reg != kNone) continue;
-      for (std::uint32_t k = 0; k < code_.functions.size(); ++k) {
-        if (code_.functions[k].name == call.name) call.function = k;
-      }
-      const bool there = call.function != kNone &&
-                         (code_.functions[call.function].defined || call.name == "__assertfail");
-      if (!there) syntax_error(function.line, "a function without a body: " + call.name);
-    }
-  }
-
-  // All functions that a kernel may come to; one that it calls by address may be any.
-  std::unordered_set<std::uint32_t> reached(std::uint32_t from) const {
-    std::unordered_set<std::uint32_t> all{from};
-    std::vector<std::uint32_t> open{from};
-    const auto add = [&](std::uint32_t k) {
-      if (all.insert(k).second) open.push_back(k);
-    };
-    while (!open.empty()) {
-      const Function& function = code_.functions[open.back()];
-      open.pop_back();
-      for (const Call& call : function.calls) {
-        if (call.reg == kNone) {
-          add(call.function);
-          continue;
-        }
-        for (std::uint32_t k = 0; k < code_.functions.size(); ++k) {
-          if (!code_.functions[k].entry) add(k);
-        }
-      }
-    }
-    return all;
-  }
-
-  void lay_out_shared(std::size_t kernel) {
-    SharedLayout layout;
-    layout.offsets.assign(code_.shared.size(), kNone);
-    std::vector<bool> used(code_.shared.size());
-    for (const std::uint32_t k : reached(code_.kernel_functions[kernel])) {
-      for (const Fill& fill : code_.functions[k].fills) {
-        if (fill.what == Special::shared_variable) used[fill.index] = true;
-      }
-    }
-    for (const bool dynamic : {false, true}) {
-      const std::uint32_t before = layout.static_bytes;
-      for (std::size_t k = 0; k < used.size(); ++k) {
-        const SharedVariable& variable = code_.shared[k];
-        if (!used[k] || variable.dynamic != dynamic) continue;
-        const std::uint32_t from = dynamic ? before : layout.static_bytes;
-        layout.offsets[k] =
-            (from + variable.alignment - 1) / variable.alignment * variable.alignment;
-        layout.static_bytes = std::max(layout.static_bytes, layout.offsets[k] + variable.bytes);
-      }
-    }
-    code_.kernels[kernel].static_shared = layout.static_bytes;
-    code_.layouts.push_back(std::move(layout));
   }
 
   Tokens tokens_;

@@ -40,7 +40,10 @@ struct Access {
   const Known* known = nullptr;
   Clock first = 0;  // what was before is ordered: an earlier CTA in this memory, an earlier launch
 
+  bool must_be_written = false;  // since `first`, or a read is a finding
+
   bool after(const Touch& before) const;
+  bool clearly_after(const Touch& before) const;  // some of the same, at once
 };
 
 enum class Clash : std::uint8_t { none, write_write, write_after_read, read_after_write };
@@ -55,6 +58,10 @@ class Shadow {  // of one piece of memory; what was never touched takes no room
   void resize(std::size_t bytes);
   bool empty() const { return words_ == 0; }
   Verdict touch(std::size_t at, std::size_t bytes, const Access& access);
+  // The same if it is one of the many that nothing is to be said of; false: touch() has to look.
+  bool touch_quickly(std::size_t at, std::size_t bytes, const Access& access);
+  // Of a read that need not be noted: does it come after all writes, as far as can be seen at once?
+  bool written_before(std::size_t at, std::size_t bytes, const Access& access) const;
 
  private:
   struct Freed {
@@ -66,6 +73,47 @@ class Shadow {  // of one piece of memory; what was never touched takes no room
   std::unique_ptr<Cell[], Freed> cells_;
   std::unique_ptr<Touch[], Freed> bytes_;  // four a word
 };
+
+inline bool Access::clearly_after(const Touch& before) const {
+  const Who differs = before.who ^ who;
+  return before.clock < first || differs == 0 ||
+         (differs < kMaxThreads && before.clock <= known->floor);
+}
+
+// Whole words that nobody touched in an order that is not known at once.
+inline bool Shadow::touch_quickly(std::size_t at, std::size_t bytes, const Access& access) {
+  constexpr std::size_t kWordBytes = 4;
+  constexpr std::uint8_t kWhole = 15;
+  if ((at | bytes) % kWordBytes != 0) return false;
+  const Touch now{access.clock, access.who};
+  Cell* cell = &cells_[at / kWordBytes];
+  for (Cell* const end = cell + bytes / kWordBytes; cell != end; ++cell) {
+    if (cell->split || !access.clearly_after(cell->write)) return false;
+    if (access.write) {
+      if (!access.clearly_after(cell->read[0]) || !access.clearly_after(cell->read[1]))
+        return false;
+      cell->write = now;
+      cell->read[0].clock = cell->read[1].clock = 0;
+      cell->read_bytes[0] = cell->read_bytes[1] = 0;
+      continue;
+    }
+    if (access.must_be_written && cell->write.clock < access.first) return false;
+    if (!access.clearly_after(cell->read[0])) return false;
+    cell->read[0] = now;
+    cell->read_bytes[0] = kWhole;
+  }
+  return true;
+}
+
+inline bool Shadow::written_before(std::size_t at, std::size_t bytes, const Access& access) const {
+  constexpr std::size_t kWordBytes = 4;
+  for (std::size_t word = at / kWordBytes; word <= (at + bytes - 1) / kWordBytes; ++word) {
+    const Cell& cell = cells_[word];
+    if (cell.split || !access.clearly_after(cell.write)) return false;
+    if (access.must_be_written && cell.write.clock < access.first) return false;
+  }
+  return true;
+}
 
 inline bool Access::after(const Touch& before) const {
   if (before.clock < first) return true;
