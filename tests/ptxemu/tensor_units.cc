@@ -21,7 +21,7 @@ namespace {
 
 constexpr int kLanes = 8;
 using Ints = std::int32_t __attribute__((vector_size(kLanes * 4)));
-using Doubles = double __attribute__((vector_size(kLanes * 8)));
+using Doubles = double __attribute__((vector_size(kLanes / 2 * 8)));  // of half the lanes
 
 constexpr int kNoExponent = -100'000;       // of a zero: below all others, and so is the sum of two
 constexpr int kLowestStep = -132;           // of E
@@ -77,7 +77,7 @@ double value_of(std::uint32_t bits, TensorType type) {
 // A strip of operands: all k of one row of a, and of eight columns of b.
 struct Columns {
   std::vector<Ints> significand, exponent;  // [k]
-  std::vector<Doubles> value;               // [k], for the ideal sum
+  std::vector<Doubles> value;               // [k][2], for the ideal sum
 };
 
 struct Rows {
@@ -157,13 +157,17 @@ PTXEMU_INLINE void hardware_rows(const Strip& strip, int stride, std::uint32_t* 
 }
 
 PTXEMU_INLINE void ideal_rows(const Strip& strip, int stride, std::uint32_t* d) {
+  const Doubles* b = strip.b->value.data();
   for (int row = 0; row < strip.shape.m; ++row, d += stride) {
     const double* a = strip.a->value.data() + static_cast<std::ptrdiff_t>(row) * strip.shape.k;
-    Doubles sum{};
-    for (int i = 0; i < strip.shape.k; ++i)
-      sum += a[i] * strip.b->value[static_cast<std::size_t>(i)];
+    Doubles low{}, high{};
+    for (int i = 0; i < strip.shape.k; ++i) {
+      low += a[i] * b[2 * i];
+      high += a[i] * b[2 * i + 1];
+    }
     for (int lane = 0; lane < kLanes; ++lane) {
-      const double total = sum[lane] + static_cast<double>(std::bit_cast<float>(d[lane]));
+      const double sum = lane < kLanes / 2 ? low[lane] : high[lane - kLanes / 2];
+      const double total = sum + static_cast<double>(std::bit_cast<float>(d[lane]));
       d[lane] = std::bit_cast<std::uint32_t>(static_cast<float>(total));
     }
   }
@@ -205,11 +209,12 @@ void read_columns(TensorType type, TensorShape shape, bool ideal, const std::uin
   const std::size_t k = static_cast<std::size_t>(shape.k);
   out.significand.resize(ideal ? 0 : k);
   out.exponent.resize(ideal ? 0 : k);
-  out.value.resize(ideal ? k : 0);
+  out.value.resize(ideal ? 2 * k : 0);
   for (std::size_t i = 0; i < k; ++i, b += shape.n) {
     for (int lane = 0; lane < kLanes; ++lane) {
       if (ideal) {
-        out.value[i][lane] = value_of(b[lane], type);
+        out.value[2 * i + (lane >= kLanes / 2 ? 1 : 0)][lane % (kLanes / 2)] =
+            value_of(b[lane], type);
         continue;
       }
       const Number number = split(b[lane], format_of(type));
