@@ -86,14 +86,14 @@ void check_norm(Data& data, std::uint64_t seed, ValueType x_type, ValueType type
   }
 }
 
-TEST_CASE("cuda: add_rms_norm equals its twin", "[quick]") {
+TEST_CASE("add_rms_norm equals its twin", "[quick]") {
   Data data(201);
   check_norm(data, 1, ValueType::f32, ValueType::f32, true, false);
   check_norm(data, 2, ValueType::bf16, ValueType::bf16, true, true);
   check_norm(data, 3, ValueType::f32, ValueType::bf16, false, true);
 }
 
-TEST_CASE("cuda: silu_mul equals its twin", "[quick]") {
+TEST_CASE("silu_mul equals its twin", "[quick]") {
   Data data(202);
   for (const ValueType type : {ValueType::f32, ValueType::bf16}) {
     for (const int cols : kWidths) {
@@ -127,7 +127,7 @@ TEST_CASE("cuda: silu_mul equals its twin", "[quick]") {
 }
 
 // Sizes from far below a scale's floor to infinity, ties between codes, and NaN.
-TEST_CASE("cuda: quantise gives its twin's codes and scales", "[quick]") {
+TEST_CASE("quantise gives its twin's codes and scales", "[quick]") {
   Data data(203);
   const float special[] = {0.0f, -0.0f, 1e-30f, -3e-5f, 448.0f, 1e30f, 0.0078125f, 17.0f, 19.0f};
   for (const ValueType type : {ValueType::f32, ValueType::bf16}) {
@@ -157,7 +157,7 @@ TEST_CASE("cuda: quantise gives its twin's codes and scales", "[quick]") {
   }
 }
 
-TEST_CASE("cuda: what is no number stays none, in its own row", "[quick]") {
+TEST_CASE("what is no number stays none, in its own row", "[quick]") {
   Data data(204);
   const int rows = 3, cols = 300;
   for (const float bad : {std::nanf(""), INFINITY, -INFINITY}) {
@@ -200,7 +200,7 @@ TEST_CASE("cuda: what is no number stays none, in its own row", "[quick]") {
   }
 }
 
-TEST_CASE("cuda: embed takes the rows of its tokens", "[quick]") {
+TEST_CASE("embed takes the rows of its tokens", "[quick]") {
   Data data(205);
   const int vocab = 30, cols = 70, rows = 9;
   std::vector<std::int32_t> tokens;
@@ -235,7 +235,7 @@ TEST_CASE("cuda: embed takes the rows of its tokens", "[quick]") {
   }
 }
 
-TEST_CASE("cuda: copy_rows takes and leaves rows as its lists say, at any alignment", "[quick]") {
+TEST_CASE("copy_rows takes and leaves rows as its lists say, at any alignment", "[quick]") {
   Data data(206);
   for (const int bytes : {1, 4, 7, 16, 600}) {
     for (const int gap : {0, 1, 4}) {

@@ -62,7 +62,7 @@ Bytes gpu_pages(const StoreInput& in, const CacheLayout& layout, ValueType type,
   return gpu.get(to, static_cast<std::int64_t>(pages.size()));
 }
 
-TEST_CASE("cuda: bytes of index pages are the twin's, and padding is stored nowhere", "[quick]") {
+TEST_CASE("bytes of index pages are the twin's, and padding is stored nowhere", "[quick]") {
   Data data(231);
   const int tokens = 70;
   std::vector<std::int32_t> slots;
@@ -159,7 +159,7 @@ QueryOut gpu_query(KernelMachine& gpu, const Query& c, const QueryData& in, int 
   return {gpu.get(q, size), gpu.get(weights, std::int64_t{tokens} * c.heads)};
 }
 
-TEST_CASE("cuda: index_query equals its twin", "[quick]") {
+TEST_CASE("index_query equals its twin", "[quick]") {
   Data data(232);
   const int tokens = 5;
   const Query cases[] = {{16, 128, 64, ValueType::bf16, true, false, false},
@@ -306,7 +306,7 @@ void check_scores(Data& data, const Scores& c, std::uint64_t seed = 1) {
   }
 }
 
-TEST_CASE("cuda: scores equal their twins, and the best of them are chosen", "[quick]") {
+TEST_CASE("scores equal their twins, and the best of them are chosen", "[quick]") {
   Data data(233);
   const std::vector<std::int32_t> positions = {150, 3, -1, 64, 65, 100};
   check_scores(data, {{Format::fp8, 0, 64, 128}, 16, positions, 64});
@@ -317,7 +317,7 @@ TEST_CASE("cuda: scores equal their twins, and the best of them are chosen", "[q
   check_scores(data, {{Format::f32, 0, 10, 40}, 3, positions, 10});
 }
 
-TEST_CASE("cuda: a query's scores and choice are the same bits in any company", "[quick]") {
+TEST_CASE("a query's scores and choice are the same bits in any company", "[quick]") {
   Data data(234);
   Scores c{{Format::fp8, 0, 64, 128}, 16, {}, 16};
   for (int t = 0; t < 40; ++t) c.positions.push_back(t == 0 ? 131 : data.integer(-1, 131));
@@ -335,8 +335,7 @@ TEST_CASE("cuda: a query's scores and choice are the same bits in any company", 
 }
 
 // Key 5 has a NaN code, key 9 a NaN scale.
-TEST_CASE("cuda: an index key that is no number makes its own score none, and is counted",
-          "[quick]") {
+TEST_CASE("an index key that is no number makes its own score none, and is counted", "[quick]") {
   Data data(237);
   Scores c{{Format::fp8, 0, 64, 128}, 16, {100}, 20};
   ScoreData in(data, c);

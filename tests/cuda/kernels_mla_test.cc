@@ -65,7 +65,7 @@ std::vector<std::int32_t> backward_slots(int tokens) {
   return slots;
 }
 
-TEST_CASE("cuda: bytes of latent pages are the twin's, and padding is stored nowhere", "[quick]") {
+TEST_CASE("bytes of latent pages are the twin's, and padding is stored nowhere", "[quick]") {
   Data data(221);
   const int tokens = 60;
   const auto slots = backward_slots(tokens);
@@ -241,7 +241,7 @@ void check_projections(Data& data, const Projections& c, std::span<const int> co
   }
 }
 
-TEST_CASE("cuda: absorb and expand equal their twins, a token alone or among others", "[quick]") {
+TEST_CASE("absorb and expand equal their twins, a token alone or among others", "[quick]") {
   Data data(222);
   const int counts[] = {1, 5, 33};
   check_projections(data, {2, 24, 20, 64, Scales::none}, counts);
@@ -250,9 +250,9 @@ TEST_CASE("cuda: absorb and expand equal their twins, a token alone or among oth
   check_projections(data, {2, 34, 70, 160, Scales::odd, ValueType::bf16, false}, counts);
 }
 
-TEST_CASE("cuda: absorb and expand at every edge of a tile, and at full width") {
+TEST_CASE("absorb and expand at every edge of a tile, and at full width") {
   Data data(223);
-  check_projections(data, {2, 34, 37, 96, Scales::odd}, kOddRows);
+  check_projections(data, {1, 20, 21, 36, Scales::odd}, kOddRows);
   const int counts[] = {1, 3};
   check_projections(data, {3, 128, 128, 512, Scales::pow2}, counts);
   check_projections(data, {3, 130, 130, 320, Scales::none, ValueType::f32}, counts);

@@ -54,7 +54,7 @@ Choice gpu_choice(KernelMachine& gpu, const Gate& c, const std::vector<float>& s
   return {gpu.get(ids, rows * c.top), gpu.get(weights, rows * c.top)};
 }
 
-TEST_CASE("cuda: the gate chooses as its twin, ties included", "[quick]") {
+TEST_CASE("the gate chooses as its twin, ties included", "[quick]") {
   Data data(241);
   const int rows = 7;
   const Gate cases[] = {
@@ -78,7 +78,7 @@ TEST_CASE("cuda: the gate chooses as its twin, ties included", "[quick]") {
   }
 }
 
-TEST_CASE("cuda: the gate gives distinct experts in range for any scores", "[quick]") {
+TEST_CASE("the gate gives distinct experts in range for any scores", "[quick]") {
   Data data(242);
   for (int round = 0; round < 40; ++round) {
     const int groups = 1 << data.integer(0, 3), size = data.integer(2, 9);
@@ -127,7 +127,7 @@ void check_dispatch(Data& data, int rows, int top, int experts, int first, int h
   CHECK(gpu.get(places, rows * top) == want);
 }
 
-TEST_CASE("cuda: dispatch places copies by expert, then token", "[quick]") {
+TEST_CASE("dispatch places copies by expert, then token", "[quick]") {
   Data data(243);
   for (const int rows : {1, 7, 64, 65, 130}) {
     check_dispatch(data, rows, 3, 11, 0, 11);
@@ -136,7 +136,7 @@ TEST_CASE("cuda: dispatch places copies by expert, then token", "[quick]") {
   check_dispatch(data, 40, 8, 256, 0, 256);
 }
 
-TEST_CASE("cuda: combine equals its twin", "[quick]") {
+TEST_CASE("combine equals its twin", "[quick]") {
   Data data(244);
   const int top = 3;
   for (const auto& [type, out_type] :

@@ -105,7 +105,7 @@ void check_attention(Data& data, const Attention& c, float size = 0.5f, std::uin
   }
 }
 
-TEST_CASE("cuda: sparse_mla equals its twin in every cache format", "[quick]") {
+TEST_CASE("sparse_mla equals its twin in every cache format", "[quick]") {
   Data data(224);
   const std::vector<int> lengths = {100, 7, 0, 64};
   check_attention(data, {{Format::fp8, 128, 32, 0}, ValueType::bf16, 4, lengths, 100});
@@ -115,7 +115,7 @@ TEST_CASE("cuda: sparse_mla equals its twin in every cache format", "[quick]") {
   check_attention(data, {{Format::f32, 33, 10, 0}, ValueType::f32, 2, lengths, 100});
 }
 
-TEST_CASE("cuda: sparse_mla equals its twin at the deployed widths") {
+TEST_CASE("sparse_mla equals its twin at the deployed widths") {
   Data data(225);
   const std::vector<int> lengths = {130, 0, 63};
   check_attention(data, {{Format::fp8, 512, 64, 0}, ValueType::bf16, 16, lengths, 192});
@@ -124,7 +124,7 @@ TEST_CASE("cuda: sparse_mla equals its twin at the deployed widths") {
   check_attention(data, {{Format::f32, 512, 64, 0}, ValueType::f32, 3, lengths, 192});
 }
 
-TEST_CASE("cuda: a query's attention is the same bits in any company and list width", "[quick]") {
+TEST_CASE("a query's attention is the same bits in any company and list width", "[quick]") {
   Data data(226);
   Attention c{{Format::fp8, 64, 16, 0}, ValueType::bf16, 4, {}, 70};
   for (int t = 0; t < 9; ++t) c.lengths.push_back(t == 0 ? 70 : data.integer(0, 70));
@@ -149,8 +149,7 @@ TEST_CASE("cuda: a query's attention is the same bits in any company and list wi
   }
 }
 
-TEST_CASE("cuda: a record that is no number spoils the queries that read it, and no other",
-          "[quick]") {
+TEST_CASE("a record that is no number spoils the queries that read it, and no other", "[quick]") {
   Data data(227);
   Attention c{{Format::fp8, 128, 32, 0}, ValueType::bf16, 4, {100, 100, 100}, 100};
   for (const int entry : {0, 50, 99}) {

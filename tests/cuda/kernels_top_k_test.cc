@@ -52,15 +52,14 @@ void check_top_k(Data& data, int count, int top) {
   }
 }
 
-TEST_CASE("cuda: top_k chooses as its twin: ties, zeros of both signs, infinities, NaN",
-          "[quick]") {
+TEST_CASE("top_k chooses as its twin: ties, zeros of both signs, infinities, NaN", "[quick]") {
   Data data(235);
   for (const int count : {1, 31, 32, 33, 64, 200}) {
     for (const int top : {1, 32, 64}) check_top_k(data, count, top);
   }
 }
 
-TEST_CASE("cuda: top_k of long rows chooses as its twin") {
+TEST_CASE("top_k of long rows chooses as its twin") {
   Data data(236);
   check_top_k(data, 1024, 200);
   check_top_k(data, 1025, 200);

@@ -86,10 +86,10 @@ __device__ __forceinline__ void open_groups(const MoeGateArguments& a, const Gat
   __syncwarp();
 }
 
-// Ids and sigmoids of the chosen experts, in ascending order.
+// Ids of the chosen experts in ascending order; their sigmoids take the place of what was chosen
+// by.
 __device__ __forceinline__ void write_chosen(const MoeGateArguments& a, const Gate& g,
-                                             const float* scores, std::int32_t* ids,
-                                             float* weights) {
+                                             const float* scores, std::int32_t* ids) {
   int before = 0;
   for (int first = 0; first < a.num_experts; first += 32) {
     const int e = first + lane_id();
@@ -98,10 +98,11 @@ __device__ __forceinline__ void write_chosen(const MoeGateArguments& a, const Ga
     if (taken) {
       const int at = before + __popc(all & ((1u << lane_id()) - 1));
       ids[at] = e;
-      weights[at] = sigmoid(scores[e]);
+      g.choice[at] = sigmoid(scores[e]);
     }
     before += __popc(all);
   }
+  __syncwarp();
 }
 
 // ---- moe_count and moe_place
@@ -141,8 +142,6 @@ extern "C" __global__ void __launch_bounds__(32) dsv32_moe_gate(MoeGateArguments
   const Gate g(memory, a);
   const std::int64_t token = blockIdx.x;
   const float* scores = a.scores + token * a.num_experts;
-  std::int32_t* ids = a.ids + token * a.top;
-  float* weights = a.weights + token * a.top;
   for (int e = lane_id(); e < a.num_experts; e += 32) {
     g.choice[e] = sigmoid(scores[e]) + a.bias[e];
     g.marks[e] = kOpen;
@@ -155,14 +154,12 @@ extern "C" __global__ void __launch_bounds__(32) dsv32_moe_gate(MoeGateArguments
     if (lane_id() == 0) g.marks[best] = kTaken;
     __syncwarp();
   }
-  write_chosen(a, g, scores, ids, weights);
-  __syncwarp();
+  write_chosen(a, g, scores, a.ids + token * a.top);
   float sum = 0.0f;
-  for (int i = 0; i < a.top; ++i) sum += weights[i];
-  __syncwarp();
+  for (int i = 0; i < a.top; ++i) sum += g.choice[i];
   for (int i = lane_id(); i < a.top; i += 32) {
-    const float weight = a.norm_topk_prob ? weights[i] / sum : weights[i];
-    weights[i] = weight * a.routed_scaling_factor;
+    const float weight = a.norm_topk_prob ? g.choice[i] / sum : g.choice[i];
+    a.weights[token * a.top + i] = weight * a.routed_scaling_factor;
   }
 }
 
