@@ -85,7 +85,7 @@ struct CopyBytesArguments {
 
 // ---- gemm. One output is one chain: columns in ascending blocks of kBlock (int4 by 64: of 64), in
 // a block ascending fused products into a fresh sum; then sum = fma(block, x_scale * w_scale, sum).
-// Tiles of rows and outputs change no bit, so linear_4, _16 and _32 give the same.
+// Tiles of rows and outputs change no bit, so linear_4, _16, _32 and _64 give the same.
 
 // x as its FP8 form if the weight is e4m3 and there is one, else the dense form.
 struct RowsIn {
@@ -183,6 +183,9 @@ struct IndexQueryArguments {
   ValueType type;
   bool pow2, interleave, int8;
   int num_tokens, num_heads, index_dim, rope_dim;
+  // If given: queries that see at most top_k keys are left out, for nobody scores by them.
+  const std::int32_t* positions = nullptr;  // [num_tokens]
+  int top_k = 0;
 };
 
 // Which keys a query sees, and where they are.

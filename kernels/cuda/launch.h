@@ -21,9 +21,11 @@ namespace dsv32::kernels::cuda {
   X(linear_4, linear)          \
   X(linear_16, linear)         \
   X(linear_32, linear)         \
+  X(linear_64, linear)         \
   X(grouped_linear_4, linear)  \
   X(grouped_linear_16, linear) \
   X(grouped_linear_32, linear) \
+  X(grouped_linear_64, linear) \
   X(mla_store, mla)            \
   X(mla_absorb_4, mla)         \
   X(mla_absorb_32, mla)        \
@@ -104,14 +106,22 @@ constexpr Launch launch_of(const CopyBytesArguments& a) {
 struct GemmTile {
   int rows, outs;
 };
-inline constexpr GemmTile kTile4{4, 32}, kTile16{16, 64}, kTile32{32, 64};
+inline constexpr GemmTile kTile4{4, 32}, kTile16{16, 64}, kTile32{32, 64}, kTile64{64, 64};
+
+// The tile for so many rows, as one of four.
+constexpr int tile_for(int rows) { return rows <= 4 ? 0 : rows <= 16 ? 1 : rows <= 32 ? 2 : 3; }
+inline constexpr GemmTile kTiles[] = {kTile4, kTile16, kTile32, kTile64};
 
 constexpr Launch launch_of(const LinearArguments& a) {
-  const GemmTile tile = a.num_rows <= 4 ? kTile4 : a.num_rows <= 16 ? kTile16 : kTile32;
-  const Kernel kernel = a.num_rows <= 4    ? Kernel::linear_4
-                        : a.num_rows <= 16 ? Kernel::linear_16
-                                           : Kernel::linear_32;
-  return {kernel, ceil_div(a.outs, tile.outs), ceil_div(a.num_rows, tile.rows), 1, kThreads, 0};
+  constexpr Kernel kernels[] = {Kernel::linear_4, Kernel::linear_16, Kernel::linear_32,
+                                Kernel::linear_64};
+  const int i = tile_for(a.num_rows);
+  return {kernels[i],
+          ceil_div(a.outs, kTiles[i].outs),
+          ceil_div(a.num_rows, kTiles[i].rows),
+          1,
+          kThreads,
+          0};
 }
 
 // Tiles of rows of all experts together: each may end in a part of one.
@@ -120,14 +130,12 @@ constexpr unsigned grouped_tiles(int rows, int experts, int tile) {
                                                    static_cast<unsigned>(std::min(rows, experts)));
 }
 constexpr Launch launch_of(const GroupedLinearArguments& a) {
-  const int each = a.experts > 0 ? a.num_rows / a.experts : 0;  // on average
-  const GemmTile tile = each < 4 ? kTile4 : each < 16 ? kTile16 : kTile32;
-  const Kernel kernel = each < 4    ? Kernel::grouped_linear_4
-                        : each < 16 ? Kernel::grouped_linear_16
-                                    : Kernel::grouped_linear_32;
-  return {kernel,
-          ceil_div(a.outs, tile.outs),
-          grouped_tiles(a.num_rows, a.experts, tile.rows),
+  constexpr Kernel kernels[] = {Kernel::grouped_linear_4, Kernel::grouped_linear_16,
+                                Kernel::grouped_linear_32, Kernel::grouped_linear_64};
+  const int i = tile_for(a.experts > 0 ? a.num_rows / a.experts : 0);  // on average
+  return {kernels[i],
+          ceil_div(a.outs, kTiles[i].outs),
+          grouped_tiles(a.num_rows, a.experts, kTiles[i].rows),
           1,
           kThreads,
           0};

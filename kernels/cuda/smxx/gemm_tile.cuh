@@ -68,14 +68,14 @@ struct Int4Four {
   }
 };
 
-// Calls `with` with the decoder of a weight's type.
-template <class With>
+// Calls `with` with the decoder of a type; of activations there are but three.
+template <bool kWeights, class With>
 __device__ __forceinline__ void with_decoder(ValueType type, With with) {
   if (type == ValueType::e4m3) {
     with(E4m3Four{});
   } else if (type == ValueType::bf16) {
     with(Bf16Four{});
-  } else if (type == ValueType::f32) {
+  } else if (!kWeights || type == ValueType::f32) {
     with(F32Four{});
   } else if (type == ValueType::int8) {
     with(Int8Four{});
@@ -86,37 +86,75 @@ __device__ __forceinline__ void with_decoder(ValueType type, With with) {
   }
 }
 
-// A matrix of values without scales.
+__device__ __forceinline__ int bits_of(ValueType type) {
+  return type == ValueType::f32                              ? 32
+         : type == ValueType::bf16 || type == ValueType::f16 ? 16
+         : type == ValueType::int4                           ? 4
+                                                             : 8;
+}
+
+// A matrix of values without scales, from some row on.
 struct Values {
   const std::byte* data;
   std::int64_t stride;
+  ValueType type;
+
+  __device__ __forceinline__ Values(const std::byte* from, std::int64_t row,
+                                    std::int64_t elements_a_row, ValueType of)
+      : data(from + ((row * elements_a_row * bits_of(of)) >> 3)),
+        stride(elements_a_row),
+        type(of) {}
 
   // Whether four values from a column that is a multiple of four on are aligned in every row.
-  template <class D>
   __device__ __forceinline__ bool fast() const {
-    return aligned(data, D::kBits / 2) && (stride & 3) == 0;
+    return aligned(data, static_cast<unsigned>(bits_of(type)) / 2) && (stride & 3) == 0;
   }
 };
 
-// Columns [col, col + 4) of a row; zeros behind the last of `cols`.
-template <class D>
-__device__ __forceinline__ void four_of(const Values& v, bool fast, std::int64_t row, int col,
-                                        int cols, float (&out)[4]) {
-  const std::int64_t i = row * v.stride + col;
-  if (fast && col + 4 <= cols) {
-    D::decode(v.data + i * D::kBits / 8, out);
+// Goes through a tile of `kRows` rows of four columns a thread: calls put(row, four) for each, with
+// zeros for rows that are not there and columns behind the last; finish(row, col, four) comes
+// before it where there is a row. A thread keeps its columns, so that it only steps from row to
+// row.
+template <int kRows, int kColumns, bool kWeights, class Finish, class Put>
+__device__ __forceinline__ void for_fours(const Values& v, int rows, int col, int cols,
+                                          Finish finish, Put put) {
+  constexpr int kFours = kColumns / 4, kPass = static_cast<int>(kThreads) / kFours;
+  const int first = static_cast<int>(threadIdx.x) / kFours;
+  const int k = col + static_cast<int>(threadIdx.x) % kFours * 4;
+  if (v.fast() && col + kColumns <= cols) {  // of all threads, so that none parts from the others
+    with_decoder<kWeights>(v.type, [&](auto decoder) {
+      using D = decltype(decoder);
+      const std::byte* at = v.data + ((first * v.stride + k) * D::kBits >> 3);
+      const std::int64_t step = kPass * v.stride * D::kBits >> 3;
+#pragma unroll 4
+      for (int row = first; row < kRows; row += kPass, at += step) {
+        float four[4] = {};
+        if (row < rows) {
+          D::decode(at, four);
+          finish(row, k, four);
+        }
+        put(row, four);
+      }
+    });
     return;
   }
+#pragma unroll 1
+  for (int row = first; row < kRows; row += kPass) {
+    float four[4] = {};
+    if (row < rows && k < cols) {
 #pragma unroll
-  for (int j = 0; j < 4; ++j) {
-    out[j] = col + j < cols ? load_value(v.data, D::kType, i + j) : 0.0f;
+      for (int j = 0; j < 4; ++j) {
+        if (k + j < cols) four[j] = load_value(v.data, v.type, row * v.stride + k + j);
+      }
+      finish(row, k, four);
+    }
+    put(row, four);
   }
 }
 
 template <int TM, int TN>
 struct Gemm {
   static constexpr int kRows = static_cast<int>(kWarps) * TM, kOuts = 32 * TN;
-  static constexpr int kFours = kStep / 4;
 
   struct Shared {
     float x[kRows][kStep + 4];
@@ -139,41 +177,33 @@ struct Gemm {
   }
 
   // Columns [col, col + kStep) of rows [0, rows) of x.
-  template <class D>
   static __device__ __forceinline__ void fill_x(Shared& s, const Values& x, int rows, int col,
                                                 int cols) {
-    const bool fast = x.fast<D>();
-    for (int i = static_cast<int>(threadIdx.x); i < kRows * kFours; i += kThreads) {
-      const int row = i / kFours, k = i % kFours * 4;
-      float v[4] = {};
-      if (row < rows) four_of<D>(x, fast, row, col + k, cols, v);
-      *reinterpret_cast<float4*>(&s.x[row][k]) = make_float4(v[0], v[1], v[2], v[3]);
-    }
+    const int k = static_cast<int>(threadIdx.x) % (kStep / 4) * 4;
+    for_fours<kRows, kStep, false>(
+        x, rows, col, cols, [](int, int, const float(&)[4]) {},
+        [&](int row, const float(&v)[4]) {
+          *reinterpret_cast<float4*>(&s.x[row][k]) = make_float4(v[0], v[1], v[2], v[3]);
+        });
   }
 
   // Columns [col, col + kStep) of weight rows [0, outs) of w; `finish(out, col, four)` makes them
   // what is multiplied.
-  template <class D, class Finish>
+  template <class Finish>
   static __device__ __forceinline__ void fill_w(Shared& s, const Values& w, int outs, int col,
                                                 int cols, Finish finish) {
-    const bool fast = w.fast<D>();
-    for (int i = static_cast<int>(threadIdx.x); i < kOuts * kFours; i += kThreads) {
-      const int out = i / kFours, k = i % kFours * 4;
-      float v[4] = {};
-      if (out < outs) {
-        four_of<D>(w, fast, out, col + k, cols, v);
-        finish(out, col + k, v);
-      }
+    const int k = static_cast<int>(threadIdx.x) % (kStep / 4) * 4;
+    for_fours<kOuts, kStep, true>(w, outs, col, cols, finish, [&](int out, const float(&v)[4]) {
 #pragma unroll
       for (int j = 0; j < 4; ++j) s.w[k + j][out] = v[j];
-    }
+    });
   }
 
   // Adds kStep columns, of which `n` count, of this warp's rows, of which there are `rows` in all.
   static __device__ __forceinline__ void multiply(const Shared& s, int rows, int n, Sums& sums) {
     const int first = warp_id() * TM, lane = lane_id();
     if (first >= rows) return;
-#pragma unroll 2
+#pragma unroll 4
     for (int k = 0; k < n; k += 4) {
       float4 x[TM];
 #pragma unroll
@@ -233,9 +263,11 @@ struct Gemm {
 using Gemm4 = Gemm<1, 1>;
 using Gemm16 = Gemm<4, 2>;
 using Gemm32 = Gemm<8, 2>;
+using Gemm64 = Gemm<16, 2>;
 static_assert(Gemm4::kRows == kTile4.rows && Gemm4::kOuts == kTile4.outs);
 static_assert(Gemm16::kRows == kTile16.rows && Gemm16::kOuts == kTile16.outs);
 static_assert(Gemm32::kRows == kTile32.rows && Gemm32::kOuts == kTile32.outs);
+static_assert(Gemm64::kRows == kTile64.rows && Gemm64::kOuts == kTile64.outs);
 
 __device__ __forceinline__ int type_bytes(ValueType type) {  // f32 or bf16
   return type == ValueType::f32 ? 4 : 2;

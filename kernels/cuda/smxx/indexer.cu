@@ -12,17 +12,39 @@ using Four = float[4];
 __device__ __forceinline__ void rotate(Four& x, float* row, const float* angles, int rope,
                                        bool interleave) {
   const int first = 4 * lane_id(), half = rope / 2;
-  *reinterpret_cast<float4*>(row + first) = make_float4(x[0], x[1], x[2], x[3]);
-  __syncwarp();
+  if (!interleave) {
+    *reinterpret_cast<float4*>(row + first) = make_float4(x[0], x[1], x[2], x[3]);
+    __syncwarp();
+  }
+  if (first >= rope) return;
+  if (!interleave && (half & 3) == 0 && aligned(angles, 16)) {  // all four are of one half
+    const bool low = first < half;
+    const int i = low ? first : first - half;
+    float other[4], c[4], s[4];
+    F32::load_four(reinterpret_cast<const std::byte*>(row + (low ? first + half : i)), other);
+    F32::load_four(reinterpret_cast<const std::byte*>(angles + i), c);
+    F32::load_four(reinterpret_cast<const std::byte*>(angles + half + i), s);
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      const float turned = other[j] * s[j];
+      x[j] = x[j] * c[j] + (low ? -turned : turned);
+    }
+    return;
+  }
 #pragma unroll
   for (int j = 0; j < 4; ++j) {
     const int e = first + j;
-    if (e >= rope) continue;
-    const bool low = interleave ? (e & 1) == 0 : e < half;
-    const int i = interleave ? e / 2 : low ? e : e - half;
-    const float other = row[interleave ? e ^ 1 : low ? e + half : e - half];
-    const float c = angles[i], s = angles[half + i];
-    x[j] = low ? x[j] * c - other * s : other * s + x[j] * c;
+    if (e >= rope || (interleave && j % 2 != 0)) continue;
+    if (interleave) {
+      const float c = angles[e / 2], s = angles[half + e / 2], a = x[j], b = x[j + 1];
+      x[j] = a * c - b * s;
+      x[j + 1] = a * s + b * c;
+    } else {
+      const bool low = e < half;
+      const int i = low ? e : e - half;
+      const float turned = row[low ? e + half : i] * angles[half + i];
+      x[j] = x[j] * angles[i] + (low ? -turned : turned);
+    }
   }
 }
 
@@ -39,10 +61,10 @@ __device__ __forceinline__ void hadamard(Four& x, int n) {
 #pragma unroll
   for (int distance = 1; distance < 32; distance *= 2) {
     if (4 * distance < n) {
+      const float sign = (lane_id() & distance) == 0 ? 1.0f : -1.0f;
 #pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        const float other = __shfl_xor_sync(kAllLanes, x[j], distance);
-        x[j] = (lane_id() & distance) == 0 ? x[j] + other : other - x[j];
+      for (int j = 0; j < 4; ++j) {  // the product is exact
+        x[j] = fmaf(x[j], sign, __shfl_xor_sync(kAllLanes, x[j], distance));
       }
     }
   }
@@ -180,20 +202,18 @@ __device__ __forceinline__ void stage_heads(const IndexScoresArguments& a, int f
   if (h < kHeadTile) s.weights[h] = first + h < a.num_heads ? a.weights[heads + first + h] : 0.0f;
 }
 
-// Keys [first, first + n) of a page.
-template <class D>
+// Keys [first, first + n) of a page; zeros behind the last column.
 __device__ __forceinline__ void stage_keys(const IndexScoresArguments& a, const std::byte* page,
                                            int first, int n, ScoreTile& s) {
-  const int dim = a.layout.index_dim, fours = (dim + 3) / 4;
-  const Values keys{page, dim};
-  const bool fast = keys.fast<D>();
-  for (int i = static_cast<int>(threadIdx.x); i < n * fours; i += kThreads) {
-    const int key = i / fours, c = i % fours * 4;
-    float v[4];
-    four_of<D>(keys, fast, first + key, c, dim, v);
+  const int dim = a.layout.index_dim, c = 4 * lane_id();
+  if (c >= dim) return;
+  for_fours<kKeyTile, kBlock, true>(
+      Values(page, first, dim, a.layout.index_type()), n, 0, dim,
+      [](int, int, const float(&)[4]) {},
+      [&](int key, const float(&v)[4]) {
 #pragma unroll
-    for (int j = 0; j < 4; ++j) s.keys[key][c + j] = v[j];
-  }
+        for (int j = 0; j < 4; ++j) s.keys[key][c + j] = v[j];
+      });
 }
 
 // Adds this thread's four heads, weighted, of its key.
@@ -201,7 +221,7 @@ __device__ __forceinline__ void add_heads(const ScoreTile& s, int dim, float (&l
   const int first = warp_id() * kWarpHeads;
   const float* key = s.keys[lane_id()];
   float dot[kWarpHeads] = {};
-#pragma unroll 2
+#pragma unroll 4
   for (int c = 0; c < dim; c += 4) {
     const float k[4] = {key[c], key[c + 1], key[c + 2], key[c + 3]};
 #pragma unroll
@@ -237,18 +257,6 @@ __device__ __forceinline__ float fold(const ScoreTile& s, int key) {
   add_half<2>(v);
   add_half<1>(v);
   return v[0];
-}
-
-__device__ __forceinline__ void stage_keys(const IndexScoresArguments& a, const std::byte* page,
-                                           int first, int n, ScoreTile& s) {
-  const ValueType type = a.layout.index_type();
-  if (type == ValueType::e4m3) {
-    stage_keys<E4m3Four>(a, page, first, n, s);
-  } else if (type == ValueType::int8) {
-    stage_keys<Int8Four>(a, page, first, n, s);
-  } else {
-    stage_keys<F32Four>(a, page, first, n, s);
-  }
 }
 
 // Scores of keys [first, first + n), which lie in one page.
@@ -297,6 +305,7 @@ extern "C" __global__ void __launch_bounds__(kThreads) dsv32_index_query(IndexQu
   __shared__ __align__(16) float rows[kWarps][kBlock];
   const std::int64_t h = warp_piece();
   if (h >= std::int64_t{a.num_tokens} * a.num_heads) return;
+  if (a.positions != nullptr && a.positions[h / a.num_heads] < a.top_k) return;
   with_type(a.type, [&](auto type) { make_query<decltype(type)>(a, h, rows[warp_id()]); });
 }
 
@@ -304,9 +313,10 @@ extern "C" __global__ void __launch_bounds__(kThreads) dsv32_index_scores(IndexS
   __shared__ __align__(16) ScoreTile s;
   const int count = a.keys.positions[blockIdx.y] + 1;
   if (count <= a.top_k) return;  // every key is chosen
+  int first = static_cast<int>(blockIdx.x) * kKeyTile;
+  if (first >= count) return;
   if (a.num_heads <= kHeadTile) stage_heads(a, 0, s);
-  const int step = static_cast<int>(gridDim.x) * kKeyTile;
-  for (int first = static_cast<int>(blockIdx.x) * kKeyTile; first < count; first += step) {
+  for (; first < count; first += static_cast<int>(gridDim.x) * kKeyTile) {
     score_tile(a, first, min(kKeyTile, count - first), s);
     __syncthreads();
   }

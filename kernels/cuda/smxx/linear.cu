@@ -34,26 +34,9 @@ struct LinearTile {
         outs(outputs - place.first_out),
         fp8(weight.type == ValueType::e4m3 && in.fp8.codes != nullptr) {}
 
-  __device__ __forceinline__ void fill_x(typename G::Shared& s, int col) const {
-    if (fp8) {
-      const auto* codes = reinterpret_cast<const std::byte*>(x.fp8.codes);
-      G::template fill_x<E4m3Four>(s, Values{codes + at.first * cols, cols}, at.rows, col, cols);
-      return;
-    }
-    const Values dense{x.dense + at.first * x.stride * type_bytes(x.type), x.stride};
-    if (x.type == ValueType::f32) {
-      G::template fill_x<F32Four>(s, dense, at.rows, col, cols);
-    } else {
-      G::template fill_x<Bf16Four>(s, dense, at.rows, col, cols);
-    }
-  }
-
-  __device__ __forceinline__ void fill_w(typename G::Shared& s, int col) const {
-    with_decoder(w.type, [&](auto decoder) {
-      using D = decltype(decoder);
-      const Values rows{w.data + at.first_out * w.stride * D::kBits / 8, w.stride};
-      G::template fill_w<D>(s, rows, outs, col, cols, [](int, int, const float(&)[4]) {});
-    });
+  __device__ __forceinline__ Values rows_in() const {
+    if (!fp8) return {x.dense, at.first, x.stride, x.type};
+    return {reinterpret_cast<const std::byte*>(x.fp8.codes), at.first, cols, ValueType::e4m3};
   }
 
   // Ends the block of columns that `col` is in.
@@ -73,11 +56,12 @@ struct LinearTile {
     typename G::Shared& s = G::shared();
     typename G::Sums sums;
     G::clear(sums);
+    const Values in = rows_in(), weights(w.data, at.first_out, w.stride, w.type);
     const int block_cols = w.type == ValueType::int4 ? w.scale_cols : kBlock;
     for (int col = 0; col < cols; col += kStep) {
       __syncthreads();
-      fill_x(s, col);
-      fill_w(s, col);
+      G::fill_x(s, in, at.rows, col, cols);
+      G::fill_w(s, weights, outs, col, cols, [](int, int, const float(&)[4]) {});
       __syncthreads();
       G::multiply(s, at.rows, min(kStep, cols - col), sums);
       const int end = col + kStep;
@@ -145,7 +129,7 @@ __device__ __forceinline__ void grouped_linear(const GroupedLinearArguments& a) 
 
 }  // namespace
 
-extern "C" __global__ void __launch_bounds__(kThreads) dsv32_linear_4(LinearArguments a) {
+extern "C" __global__ void __launch_bounds__(kThreads, 8) dsv32_linear_4(LinearArguments a) {
   linear<Gemm4>(a);
 }
 extern "C" __global__ void __launch_bounds__(kThreads) dsv32_linear_16(LinearArguments a) {
@@ -154,7 +138,10 @@ extern "C" __global__ void __launch_bounds__(kThreads) dsv32_linear_16(LinearArg
 extern "C" __global__ void __launch_bounds__(kThreads) dsv32_linear_32(LinearArguments a) {
   linear<Gemm32>(a);
 }
-extern "C" __global__ void __launch_bounds__(kThreads)
+extern "C" __global__ void __launch_bounds__(kThreads) dsv32_linear_64(LinearArguments a) {
+  linear<Gemm64>(a);
+}
+extern "C" __global__ void __launch_bounds__(kThreads, 8)
     dsv32_grouped_linear_4(GroupedLinearArguments a) {
   grouped_linear<Gemm4>(a);
 }
@@ -165,6 +152,10 @@ extern "C" __global__ void __launch_bounds__(kThreads)
 extern "C" __global__ void __launch_bounds__(kThreads)
     dsv32_grouped_linear_32(GroupedLinearArguments a) {
   grouped_linear<Gemm32>(a);
+}
+extern "C" __global__ void __launch_bounds__(kThreads)
+    dsv32_grouped_linear_64(GroupedLinearArguments a) {
+  grouped_linear<Gemm64>(a);
 }
 
 }  // namespace dsv32::kernels::cuda

@@ -1,6 +1,4 @@
 // Topic mla: what goes into a latent record, and the two products with kv_b around the attention.
-#include <type_traits>
-
 #include "kernels/cuda/smxx/gemm_tile.cuh"
 
 namespace dsv32::kernels::cuda {
@@ -84,22 +82,14 @@ struct KvB {
 template <class G>
 __device__ __forceinline__ void fill_absorb(typename G::Shared& s, const KvB& kv_b, int first_row,
                                             int rows, int col, int cols) {
-  constexpr int fours = G::kOuts / 4;
-  with_decoder(kv_b.w.type, [&](auto decoder) {
-    using D = decltype(decoder);
-    const Values all{kv_b.w.data, kv_b.w.stride};
-    const bool fast = all.fast<D>();
-    for (int i = static_cast<int>(threadIdx.x); i < kStep * fours; i += kThreads) {
-      const int k = i / fours, n = i % fours * 4;
-      float v[4] = {};
-      if (k < rows && col + n < cols) {
-        four_of<D>(all, fast, first_row + k, col + n, cols, v);
-        kv_b.finish(first_row + k, col + n, v);
-      }
+  const int n = static_cast<int>(threadIdx.x) % (G::kOuts / 4) * 4;
+  for_fours<kStep, G::kOuts, true>(
+      Values(kv_b.w.data, first_row, kv_b.w.stride, kv_b.w.type), rows, col, cols,
+      [&](int row, int c, float(&v)[4]) { kv_b.finish(first_row + row, c, v); },
+      [&](int row, const float(&v)[4]) {
 #pragma unroll
-      for (int j = 0; j < 4; ++j) s.w[k][n + j] = v[j];
-    }
-  });
+        for (int j = 0; j < 4; ++j) s.w[row][n + j] = v[j];
+      });
 }
 
 // Tokens and a head of a block of threads.
@@ -130,16 +120,15 @@ __device__ __forceinline__ void absorb(const MlaAbsorbArguments& a) {
     }
     return;
   }
-  using D = std::conditional_t<size == 4, F32Four, Bf16Four>;
   const KvB kv_b(a.kv_b, a.type);
-  const Values x{q, a.num_heads * q_width};
+  const Values x(q, 0, a.num_heads * q_width, a.type);
   typename G::Shared& s = G::shared();
   typename G::Sums sums;
   G::clear(sums);
   for (int d = 0; d < a.nope; d += kStep) {
     const int n = min(kStep, a.nope - d);
     __syncthreads();
-    G::template fill_x<D>(s, x, tile.rows, d, a.nope);
+    G::fill_x(s, x, tile.rows, d, a.nope);
     fill_absorb<G>(s, kv_b, tile.head * (a.nope + a.v) + d, n, tile.out, a.latent);
     __syncthreads();
     G::multiply(s, tile.rows, n, sums);
@@ -152,27 +141,22 @@ __device__ __forceinline__ void absorb(const MlaAbsorbArguments& a) {
 template <class G, class T>
 __device__ __forceinline__ void expand(const MlaExpandArguments& a) {
   constexpr int size = sizeof(typename T::Stored);
-  using DX = std::conditional_t<size == 4, F32Four, Bf16Four>;
   const HeadTile<G> tile(a.num_tokens);
   const int row = tile.head * (a.nope + a.v) + a.nope + tile.out;  // of kv_b, the tile's first
   const KvB kv_b(a.kv_b, a.type);
   const std::int64_t x_stride = std::int64_t{a.num_heads} * a.latent;
   const std::int64_t out_stride = std::int64_t{a.num_heads} * a.v;
-  const Values x{a.out_latent + (tile.first * x_stride + std::int64_t{tile.head} * a.latent) * size,
-                 x_stride};
+  const Values x(a.out_latent + std::int64_t{tile.head} * a.latent * size, tile.first, x_stride,
+                 a.type);
+  const Values w(a.kv_b.data, row, a.kv_b.stride, a.kv_b.type);
   typename G::Shared& s = G::shared();
   typename G::Sums sums;
   G::clear(sums);
   for (int c = 0; c < a.latent; c += kStep) {
     __syncthreads();
-    G::template fill_x<DX>(s, x, tile.rows, c, a.latent);
-    with_decoder(a.kv_b.type, [&](auto decoder) {
-      using D = decltype(decoder);
-      const Values w{a.kv_b.data + row * a.kv_b.stride * D::kBits / 8, a.kv_b.stride};
-      G::template fill_w<D>(s, w, a.v - tile.out, c, a.latent, [&](int out, int col, float(&v)[4]) {
-        kv_b.finish(row + out, col, v);
-      });
-    });
+    G::fill_x(s, x, tile.rows, c, a.latent);
+    G::fill_w(s, w, a.v - tile.out, c, a.latent,
+              [&](int out, int col, float(&v)[4]) { kv_b.finish(row + out, col, v); });
     __syncthreads();
     G::multiply(s, tile.rows, min(kStep, a.latent - c), sums);
     if ((c + kStep) % kBlock == 0 || c + kStep >= a.latent) G::end_block(sums);
@@ -199,13 +183,13 @@ extern "C" __global__ void __launch_bounds__(kThreads) dsv32_mla_store(MlaStoreA
   }
 }
 
-extern "C" __global__ void __launch_bounds__(kThreads) dsv32_mla_absorb_4(MlaAbsorbArguments a) {
+extern "C" __global__ void __launch_bounds__(kThreads, 8) dsv32_mla_absorb_4(MlaAbsorbArguments a) {
   with_type(a.type, [&](auto type) { absorb<Gemm4, decltype(type)>(a); });
 }
 extern "C" __global__ void __launch_bounds__(kThreads) dsv32_mla_absorb_32(MlaAbsorbArguments a) {
   with_type(a.type, [&](auto type) { absorb<Gemm32, decltype(type)>(a); });
 }
-extern "C" __global__ void __launch_bounds__(kThreads) dsv32_mla_expand_4(MlaExpandArguments a) {
+extern "C" __global__ void __launch_bounds__(kThreads, 8) dsv32_mla_expand_4(MlaExpandArguments a) {
   with_type(a.type, [&](auto type) { expand<Gemm4, decltype(type)>(a); });
 }
 extern "C" __global__ void __launch_bounds__(kThreads) dsv32_mla_expand_32(MlaExpandArguments a) {

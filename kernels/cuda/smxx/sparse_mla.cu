@@ -43,7 +43,7 @@ __device__ __forceinline__ void record_four(const CacheLayout& layout, const std
     load_four<Stored>(tail, col - latent, layout.rope, v);
   } else if constexpr (kFp8) {  // latent is a multiple of four
     from_e4m3_four(*reinterpret_cast<const std::uint32_t*>(record + col), v);
-    const float scale = F32::load(record + latent, col / kBlock);
+    const float scale = F32::load(record + latent, static_cast<unsigned>(col) / kBlock);
 #pragma unroll
     for (int j = 0; j < 4; ++j) v[j] = round_bf16(v[j] * scale);
   } else {
@@ -91,17 +91,21 @@ struct Attention {
     }
   }
 
-  // Columns [col, col + columns), those that there are, of the group's `n` keys.
+  // Columns [col, end), at most `columns`, of the group's `n` keys: sixteen threads a key.
   __device__ __forceinline__ void stage_keys(int col, int end, int n) const {
-    const int count = min(columns, end - col), fours = (count + 3) / 4;
+    constexpr int kEach = 16;
+    const int count = min(columns, end - col), first = static_cast<int>(threadIdx.x) % kEach * 4;
     const std::int64_t size = a.layout.latent_record();
-    for (int i = static_cast<int>(threadIdx.x); i < n * fours; i += kThreads) {
-      const int key = i / fours, c = i % fours * 4;
-      float v[4];
-      record_four<Stored, kFp8>(a.layout, a.latent + s.slots[key] * size, col + c, v);
-      float* to = s.keys + key * (columns + 1) + c;
+    for (int key = static_cast<int>(threadIdx.x) / kEach; key < n;
+         key += static_cast<int>(kThreads) / kEach) {
+      const std::byte* record = a.latent + s.slots[key] * size;
+      float* to = s.keys + key * (columns + 1) + first;
+      for (int c = first; c < count; c += 4 * kEach, to += 4 * kEach) {
+        float v[4];
+        record_four<Stored, kFp8>(a.layout, record, col + c, v);
 #pragma unroll
-      for (int j = 0; j < 4; ++j) to[j] = v[j];
+        for (int j = 0; j < 4; ++j) to[j] = v[j];
+      }
     }
   }
 

@@ -47,14 +47,13 @@ __device__ __forceinline__ void from_e4m3_four(std::uint32_t four, float (&out)[
 
 // Round to nearest even, saturating at +-448; NaN is code 0x7F.
 __device__ __forceinline__ std::uint32_t to_e4m3(float x) {
-  const std::uint32_t bits = __float_as_uint(x), sign = bits >> 24 & 0x80u;
-  const std::uint32_t size = bits & 0x7FFFFFFFu;
+  const std::uint32_t bits = __float_as_uint(x), magnitude = bits & 0x7FFFFFFFu;
+  const std::uint32_t size = min(magnitude, 0x43E00000u);
   const float small = __uint_as_float(size) + 0x1p14f;  // below 2^-6: multiples of 2^-9
-  const std::uint32_t normal = ((size + 0x7FFFFu + (size >> 20 & 1u)) >> 20) - (120u << 3);
-  std::uint32_t code = size < 0x3C800000u ? __float_as_uint(small) & 0xFu : normal;
-  code = size >= 0x43E00000u ? 0x7Eu : code;
-  code = size > 0x7F800000u ? 0x7Fu : code;
-  return sign | code;
+  const std::uint32_t normal = (size + 0x7FFFFu + (size >> 20 & 1u) - (120u << 23)) >> 20;
+  std::uint32_t code = size < 0x3C800000u ? __float_as_uint(small) - 0x46800000u : normal;
+  code = magnitude > 0x7F800000u ? 0x7Fu : code;
+  return (bits >> 24 & 0x80u) | code;
 }
 
 __device__ __forceinline__ float from_e8m0(std::uint32_t code) {
