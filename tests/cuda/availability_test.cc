@@ -76,7 +76,7 @@ TEST_CASE("code that the GPU does not take is unsupported, and nothing is left",
   fake.set("minor", 0);
   check_error(ErrorCode::unsupported, "loading kernels dense (sm_90)",
               [] { static_cast<void>(load_on_gpu()); });
-  check_clean(fake);
+  check_nothing_lives(fake);
   fake.reset();
   fake.fail("cuModuleLoadDataEx", 3, 222);  // the third file's
   check_error(ErrorCode::unsupported, "(PTX)", [] { static_cast<void>(load_on_gpu()); });

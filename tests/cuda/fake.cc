@@ -43,13 +43,19 @@ std::string Fake::findings() const {
   return text.data();
 }
 
-void check_clean(const Fake& fake) {
+void check_nothing_lives(const Fake& fake) {
   for (const char* kind :
        {"device", "host", "module", "stream", "event", "graph", "exec", "context"}) {
     INFO(kind);
     CHECK(fake.live(kind) == 0);
   }
-  CHECK(fake.findings().empty());
+}
+
+void check_clean(const Fake& fake) {
+  check_nothing_lives(fake);
+  const std::string findings = fake.findings();
+  INFO(findings);
+  CHECK(findings.empty());
 }
 
 }  // namespace dsv32::test

@@ -55,6 +55,7 @@ inline Model load_on_gpu(Numerics numerics = Numerics::native, const std::string
 
 // Nothing of a model is left on any GPU, and the fake has nothing to say.
 void check_clean(const Fake& fake);
+void check_nothing_lives(const Fake& fake);
 
 }  // namespace dsv32::test
 

@@ -105,6 +105,7 @@ void give_back(const Gpu& device, Free&& free) noexcept {
   if (!device.is_own_process()) return;
   try {
     const Entered in(device);
+    if (device.stream()) static_cast<void>(device.driver().cuStreamSynchronize(device.stream()));
     static_cast<void>(free(device.driver()));
   } catch (const Error&) {
   }

@@ -47,6 +47,10 @@ class Gpu {
   void enter() const;
   void leave() const noexcept;
 
+  // The one stream that works on this object's memory: nothing is freed before it has done so.
+  void set_stream(CUstream stream) { stream_ = stream; }
+  CUstream stream() const { return stream_; }
+
   std::size_t free_bytes() const;
   void check(CUresult result, const char* what) const { cuda::check(driver_, result, what); }
 
@@ -54,6 +58,7 @@ class Gpu {
   Driver driver_;
   DeviceFacts facts_;
   CUcontext context_ = nullptr;
+  CUstream stream_ = nullptr;
   pid_t owner_;
 };
 

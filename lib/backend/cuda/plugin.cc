@@ -25,8 +25,7 @@ void check_kernel_set(const BackendOptions& options) {
 
 std::unique_ptr<Backend> open(const BackendOptions& options) {
   check_kernel_set(options);
-  return std::make_unique<CudaBackend>(
-      std::make_shared<Gpu>(open_driver(), options.device_index));
+  return std::make_unique<CudaBackend>(std::make_shared<Gpu>(open_driver(), options.device_index));
 }
 
 StepShapes shapes(const BackendOptions& options) {

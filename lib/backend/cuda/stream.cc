@@ -55,6 +55,7 @@ Stream::Stream(std::shared_ptr<Gpu> device)
   const Scope in(*this);
   try {
     device_->check(driver_.cuStreamCreate(&stream_, CU_STREAM_NON_BLOCKING), "cuStreamCreate");
+    device_->set_stream(stream_);
     for (CUevent& event : read_)
       device_->check(driver_.cuEventCreate(&event, CU_EVENT_DISABLE_TIMING), "cuEventCreate");
   } catch (...) {
@@ -75,6 +76,7 @@ Stream::~Stream() {
 }
 
 void Stream::end() noexcept {
+  device_->set_stream(nullptr);
   for (CUevent event : read_) {
     if (event) static_cast<void>(driver_.cuEventDestroy_v2(event));
   }
@@ -158,9 +160,7 @@ void Stream::upload(void* to, const void* from, std::size_t bytes) {
   refuse_in_record("upload");
   if (bytes == 0) return;
   if (bytes > kIn) return upload(to, from, bytes, [](std::size_t) {});
-  const Scope in(*this);
-  if (waiting_ != nullptr) launch_record({});
-  if (in_used_ + bytes > kIn) synchronize();  // then all of it is free
+  if (waiting_ != nullptr || in_used_ + bytes > kIn) synchronize();  // then all of it is free
   std::memcpy(in_ + in_used_, from, bytes);
   uploads_.push_back({address(to), in_used_, bytes});
   in_used_ += rounded(bytes);
