@@ -43,28 +43,6 @@ class TracedBackend final : public ForwardingBackend {
   // The steps that took at least a hundredth of all, longest first: "attend 7 %, ...".
   std::string shares() const;
 
-  const BackendInfo& info() const override { return inner_->info(); }
-  std::string_view kernel_set() const override { return inner_->kernel_set(); }
-  Workers workers() const override { return inner_->workers(); }
-  StepShapes shapes() const override { return inner_->shapes(); }
-  void reserve(const BackendLimits& limits) override { inner_->reserve(limits); }
-  std::size_t scratch_bytes() const override { return inner_->scratch_bytes(); }
-  WeightHandle bind(const Linear& w, BindProgress progress) override {
-    return inner_->bind(w, progress);
-  }
-  ExpertsHandle bind_experts(std::span<const Linear> experts, BindProgress progress) override {
-    return inner_->bind_experts(experts, progress);
-  }
-  std::shared_ptr<void> allocate(std::size_t bytes) override { return inner_->allocate(bytes); }
-  void upload(TensorView dst, const void* src) override { inner_->upload(dst, src); }
-  void download(std::span<const Download> parts) override { inner_->download(parts); }
-  void copy(TensorView dst, TensorView src) override { inner_->copy(dst, src); }
-  void synchronize() override { inner_->synchronize(); }
-  void run(std::uint64_t key, FunctionRef<void()> pass) override { inner_->run(key, pass); }
-
-  void embed(const BatchView& b, const BoundWeight& table, TensorView out) override {
-    inner_->embed(b, table, out);
-  }
   void add_rms_norm(TensorView x, TensorView residual, TensorView gain, float eps,
                     const Activation& out) override {
     if (residual.data != nullptr) ++norms_;

@@ -31,7 +31,8 @@ class ForwardingBackend : public Backend {
   }
   std::shared_ptr<void> allocate(std::size_t bytes) override { return inner_->allocate(bytes); }
   void upload(TensorView dst, const void* src) override { inner_->upload(dst, src); }
-  void download(void* dst, TensorView src) override { inner_->download(dst, src); }
+  using Backend::download;
+  void download(std::span<const Download> parts) override { inner_->download(parts); }
   void copy(TensorView dst, TensorView src) override { inner_->copy(dst, src); }
   void synchronize() override { inner_->synchronize(); }
   void run(std::uint64_t key, FunctionRef<void()> pass) override { inner_->run(key, pass); }
