@@ -2,8 +2,45 @@
 
 #include <cinttypes>
 
+#include "tests/ptxemu/verdicts.h"
+
 namespace dsv32::ptxemu {
+
 namespace {
+
+const char* clash_text(Clash clash) {
+  switch (clash) {
+    case Clash::write_write:
+      return "written after a write";
+    case Clash::write_after_read:
+      return "written after a read";
+    default:
+      return "read after a write";
+  }
+}
+
+}  // namespace
+
+void report_global(Warp& w, const Instruction& i, unsigned lane, const Buffer& buffer,
+                   std::size_t at, const Verdict& verdict) {
+  if (verdict.clash == Clash::none) return;
+  const Kind kind = verdict.clash == Clash::write_write ? Kind::conflict_global : Kind::race_global;
+  report(w, i, lane, kind, "%s+%zu %s of block %u thread %u that nothing orders",
+         buffer.name.c_str(), at, clash_text(verdict.clash), verdict.other / kMaxThreads,
+         verdict.other % kMaxThreads);
+}
+
+void report_shared(Warp& w, const Instruction& i, unsigned lane, Address offset, unsigned bytes,
+                   const Verdict& verdict, bool reads) {
+  if (verdict.unwritten && reads) {
+    report(w, i, lane, Kind::uninitialised_shared, "%u bytes at %" PRIu64 " that nobody wrote",
+           bytes, offset);
+  }
+  if (verdict.clash != Clash::none) {
+    report(w, i, lane, Kind::race_shared, "byte %" PRIu64 " %s of thread %u that nothing orders",
+           offset, clash_text(verdict.clash), verdict.other % kMaxThreads);
+  }
+}
 
 Access access_of(Warp& w, unsigned lane, unsigned how) {
   const WarpClocks& clocks = w.block->clocks.warp(w.index);
@@ -16,16 +53,7 @@ Access access_of(Warp& w, unsigned lane, unsigned how) {
   return access;
 }
 
-const char* clash_text(Clash clash) {
-  switch (clash) {
-    case Clash::write_write:
-      return "written after a write";
-    case Clash::write_after_read:
-      return "written after a read";
-    default:
-      return "read after a write";
-  }
-}
+namespace {
 
 bool aligned(Warp& w, const Instruction& i, unsigned lane, Address address, unsigned bytes) {
   if ((bytes & (bytes - 1)) != 0 || address % bytes == 0) return true;
@@ -44,11 +72,7 @@ void judge_global(Warp& w, const Instruction& i, unsigned lane, Buffer& buffer, 
   Access access = access_of(w, lane, how);
   access.first = w.block->grid->first;
   const Verdict verdict = buffer.shadow.touch(at, bytes, access);
-  if (verdict.clash == Clash::none) return;
-  const Kind kind = verdict.clash == Clash::write_write ? Kind::conflict_global : Kind::race_global;
-  report(w, i, lane, kind, "%s+%zu %s of block %u thread %u that nothing orders",
-         buffer.name.c_str(), at, clash_text(verdict.clash), verdict.other / kMaxThreads,
-         verdict.other % kMaxThreads);
+  report_global(w, i, lane, buffer, at, verdict);
 }
 
 std::byte* locate_global(Warp& w, const Instruction& i, unsigned lane, Address address,
@@ -133,14 +157,7 @@ std::byte* locate_shared(Warp& w, const Instruction& i, unsigned lane, Address o
   access.first = block.clocks.first();
   if (known != nullptr) access.known = known;
   const Verdict verdict = block.shared_shadow.touch(offset, bytes, access);
-  if (verdict.unwritten && (how & kReads) != 0) {
-    report(w, i, lane, Kind::uninitialised_shared, "%u bytes at %" PRIu64 " that nobody wrote",
-           bytes, offset);
-  }
-  if (verdict.clash != Clash::none) {
-    report(w, i, lane, Kind::race_shared, "byte %" PRIu64 " %s of thread %u that nothing orders",
-           offset, clash_text(verdict.clash), verdict.other % kMaxThreads);
-  }
+  report_shared(w, i, lane, offset, bytes, verdict, (how & kReads) != 0);
   return block.shared.data() + offset;
 }
 
@@ -183,78 +200,6 @@ std::byte* locate(Warp& w, const Instruction& i, unsigned lane, Space space, Add
     return locate_kernel_params(w, i, lane, address - kParamWindow, bytes, how);
   }
   return locate_global(w, i, lane, address, bytes, how);
-}
-
-namespace {
-
-struct Region {  // that all lanes' bytes lie in
-  std::byte* data = nullptr;
-  Shadow* shadow = nullptr;
-  std::size_t at = 0;
-  Clock first = 0;
-  bool must_be_written = false;
-};
-
-Region shared_region(Warp& w, Address offset, std::size_t bytes) {
-  Block& block = *w.block;
-  if (offset > block.shared.size() || bytes > block.shared.size() - offset) return {};
-  return {block.shared.data() + offset, &block.shared_shadow, offset, block.clocks.first(), true};
-}
-
-Region global_region(Warp& w, const Instruction& i, Address address, std::size_t bytes,
-                     unsigned how) {
-  Grid& grid = *w.block->grid;
-  Buffer*& buffer = grid.last_buffers[static_cast<std::size_t>(i.line)];
-  if (buffer == nullptr || !buffer->holds(address, bytes)) {
-    Buffer* found = grid.memory->find(address);
-    if (found == nullptr || !found->holds(address, bytes)) return {};
-    buffer = found;
-  }
-  const std::size_t at = address - buffer->base;
-  const bool writes = (how & kWrites) != 0;
-  if (writes && buffer->read_only) return {};
-  if (w.detect && !writes && !buffer->is_written(at, bytes)) return {};
-  if (writes) buffer->mark(at, bytes, true);
-  if (w.detect && !buffer->read_only && buffer->shadow.empty())
-    buffer->shadow.resize(buffer->bytes);
-  return {buffer->data.get() + at, buffer->read_only ? nullptr : &buffer->shadow, at, grid.first,
-          false};
-}
-
-}  // namespace
-
-std::byte* locate_all(Warp& w, const Instruction& i, Space space,
-                      const Address (&addresses)[kLanes], unsigned bytes, unsigned how) {
-  const Pattern pattern = pattern_of(addresses, bytes);
-  Address address = addresses[0];
-  if (space == Space::generic && address - kSharedWindow < kWindowBytes) {
-    space = Space::shared;
-    address -= kSharedWindow;
-  } else if (space == Space::generic && address >> kMachineShift != 0) {
-    space = Space::global;
-  }
-  const bool same = pattern == Pattern::same;
-  if (pattern == Pattern::scattered || address % bytes != 0) return nullptr;
-  if (same && (how & kWrites) != 0) return nullptr;
-  if (space != Space::shared && space != Space::global) return nullptr;
-  const std::size_t extent = same ? bytes : std::size_t{bytes} * kLanes;
-  const Region region = space == Space::shared ? shared_region(w, address, extent)
-                                               : global_region(w, i, address, extent, how);
-  if (region.data == nullptr || !w.detect || region.shadow == nullptr) return region.data;
-  for (unsigned lane = 0; lane < kLanes; ++lane) {
-    Access access = access_of(w, lane, how);
-    access.first = region.first;
-    access.must_be_written = region.must_be_written;
-    const std::size_t at = region.at + (same ? 0 : std::size_t{lane} * bytes);
-    // Of many lanes that read the same, two are noted.
-    if (same && lane > 1 && region.shadow->written_before(at, bytes, access)) continue;
-    if (region.shadow->touch_quickly(at, bytes, access)) continue;
-    const Verdict verdict = region.shadow->touch(at, bytes, access);
-    const bool unwritten = verdict.unwritten && region.must_be_written && !access.write;
-    // From here on each lane's finding is its own; what was noted above may be noted again.
-    if (unwritten || verdict.clash != Clash::none) return nullptr;
-  }
-  return region.data;
 }
 
 void hand_on(Warp& w, unsigned lane, Space space, Address address, unsigned how) {

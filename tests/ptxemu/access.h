@@ -19,23 +19,10 @@ inline constexpr unsigned kWide = 32;  // gpu or sys scope, not cta
 std::byte* locate(Warp& w, const Instruction& i, unsigned lane, Space space, Address address,
                   unsigned bytes, unsigned how);
 
-// The same of all 32 lanes, whose accesses lie one behind the other or are one and the same: where
-// the first lane's is. Null: each lane has to be looked at alone, and nothing was reported.
-std::byte* locate_all(Warp& w, const Instruction& i, Space space,
-                      const Address (&addresses)[kLanes], unsigned bytes, unsigned how);
+Access access_of(Warp& w, unsigned lane, unsigned how);
 
 // Where a copy lands, judged by what its thread knew when it was issued.
 std::byte* locate_copied(Warp& w, const Instruction& i, unsigned lane, const Copy& copy);
-
-enum class Pattern : std::uint8_t { scattered, same, consecutive };
-inline Pattern pattern_of(const Address (&addresses)[kLanes], unsigned bytes) {
-  Address apart = 0, away = 0;  // bits that differ from either pattern
-  for (int lane = 0; lane < kLanes; ++lane) {
-    apart |= addresses[lane] ^ addresses[0];
-    away |= addresses[lane] ^ (addresses[0] + static_cast<Address>(lane) * bytes);
-  }
-  return apart == 0 ? Pattern::same : away == 0 ? Pattern::consecutive : Pattern::scattered;
-}
 
 inline Address address_of(Warp& w, const Instruction& i, std::uint32_t slot, unsigned lane) {
   const Address base =

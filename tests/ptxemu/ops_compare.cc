@@ -145,6 +145,56 @@ void run_set(Warp& w, const Instruction& i, Lanes mask) {
   for_lanes(mask, [&](int lane) { to[lane] = found >> lane & 1 ? static_cast<T>(i.imm) : T{0}; });
 }
 
+// Two halves, compared apart; imm: what "true" is in one of them.
+template <auto Convert, class F>
+void run_set_pair(Warp& w, const Instruction& i, Lanes mask) {
+  const u32* a = w.lanes<u32>(i.reg[1]);
+  const u32* b = w.lanes<u32>(i.reg[2]);
+  u32* to = w.lanes<u32>(i.reg[0]);
+  const auto is = static_cast<u32>(i.imm);
+  for_lanes(mask, [&](int lane) {
+    const auto half = [&](int shift) {
+      const bool holds = F{}(Convert(static_cast<u16>(a[lane] >> shift)),
+                             Convert(static_cast<u16>(b[lane] >> shift)));
+      return holds ? is << shift : 0;
+    };
+    to[lane] = half(0) | half(16);
+  });
+}
+
+template <auto Convert>
+Execute set_pair(std::string_view name) {
+  const auto of = [](auto f) { return run_set_pair<Convert, decltype(f)>; };
+  if (name == "eq") return of([](double a, double b) { return a == b; });
+  if (name == "ne") return of([](double a, double b) { return a < b || a > b; });
+  if (name == "lt") return of([](double a, double b) { return a < b; });
+  if (name == "le") return of([](double a, double b) { return a <= b; });
+  if (name == "gt") return of([](double a, double b) { return a > b; });
+  if (name == "ge") return of([](double a, double b) { return a >= b; });
+  if (name == "equ") return of([](double a, double b) { return !(a < b) && !(a > b); });
+  if (name == "neu") return of([](double a, double b) { return !(a == b); });
+  if (name == "ltu") return of([](double a, double b) { return !(a >= b); });
+  if (name == "leu") return of([](double a, double b) { return !(a > b); });
+  if (name == "gtu") return of([](double a, double b) { return !(a <= b); });
+  if (name == "geu") return of([](double a, double b) { return !(a < b); });
+  if (name == "num") return of([](double a, double b) { return a == a && b == b; });
+  if (name == "nan") return of([](double a, double b) { return a != a || b != b; });
+  return nullptr;
+}
+
+void decode_set_pair(Decoder& decoder, const Statement& s, Instruction& i) {
+  constexpr s64 kOneF16 = 0x3c00, kOneBf16 = 0x3f80, kOnes = 0xffff;
+  const std::string_view type = s.words[2];
+  i.imm = type == "f16x2" ? kOneF16 : type == "bf16x2" ? kOneBf16 : kOnes;
+  i.run = s.type() == "f16x2" ? set_pair<of_f16>(s.words[1]) : set_pair<of_bf16>(s.words[1]);
+  if (i.run == nullptr || s.words.size() != 4 || s.operands.size() != 3 || type_bytes(type) != 4) {
+    decoder.fail("no such form of set");
+  }
+  i.reg[1] = decoder.source(s.operands[1], 4);
+  i.reg[2] = decoder.source(s.operands[2], 4);
+  i.reg[0] = decoder.target(s.operands[0], 4);
+}
+
 // Words between "setp" and the types: comparison, perhaps a combination, perhaps ftz.
 Comparison compared(Decoder& decoder, const Statement& s, Instruction& i) {
   std::string key(s.words[1]);
@@ -215,6 +265,7 @@ void decode_setp(Decoder& decoder, const Statement& s, Instruction& i) {
 
 void decode_set(Decoder& decoder, const Statement& s, Instruction& i) {
   if (s.words.size() < 4) decoder.fail("no such form of set");
+  if (s.type() == "f16x2" || s.type() == "bf16x2") return decode_set_pair(decoder, s, i);
   compared(decoder, s, i);
   const std::string_view type = s.words[s.words.size() - 2];
   constexpr s64 kOneF32 = 0x3f800000, kOneF16 = 0x3c00, kOneBf16 = 0x3f80;

@@ -3,6 +3,7 @@
 
 #include "tests/ptxemu/access.h"
 #include "tests/ptxemu/decoder.h"
+#include "tests/ptxemu/lanes.h"
 #include "tests/ptxemu/rows.h"
 
 namespace dsv32::ptxemu {
@@ -28,36 +29,34 @@ Element element_at(const std::byte* from, std::size_t index) {
   return value;
 }
 
-// A whole warp whose lanes read one place, or one behind the other. False: look at each lane.
+// All lanes at once, if nothing can be wrong. False: look at each alone.
 template <class Element, class Register>
-bool load_all(Warp& w, const Instruction& i, const Address (&addresses)[kLanes]) {
-  const std::byte* from =
-      locate_all(w, i, static_cast<Space>(i.detail), addresses, u32{i.bytes} * i.count, i.detail2);
-  if (from == nullptr) return false;
+bool load_all(Warp& w, const Instruction& i, Lanes mask, const Address (&addresses)[kLanes]) {
+  const LanesAt from = locate_lanes(w, i, mask, addresses);
+  if (from.data == nullptr) return false;
   const u32* slots = w.frame->function->lists.data() + i.list;
-  const std::size_t step = addresses[0] == addresses[1] ? 0 : i.count;
   for (unsigned k = 0; k < i.count; ++k) {
     if (slots[k] == kNone) continue;
     Register* to = w.lanes<Register>(slots[k]);
-    PTXEMU_EACH_LANE
-    for (std::size_t lane = 0; lane < kLanes; ++lane) {
-      to[lane] = static_cast<Register>(element_at<Element>(from, lane * step + k));
-    }
+    for_lanes(mask, [&](int lane) {
+      const std::byte* at = from.data + (addresses[lane] - from.base);
+      to[lane] = static_cast<Register>(element_at<Element>(at, k));
+    });
   }
   return true;
 }
 
 template <class Element, class Register>
-bool store_all(Warp& w, const Instruction& i, const Address (&addresses)[kLanes]) {
-  std::byte* to =
-      locate_all(w, i, static_cast<Space>(i.detail), addresses, u32{i.bytes} * i.count, i.detail2);
-  if (to == nullptr) return false;
+bool store_all(Warp& w, const Instruction& i, Lanes mask, const Address (&addresses)[kLanes]) {
+  const LanesAt to = locate_lanes(w, i, mask, addresses);
+  if (to.data == nullptr) return false;
   const u32* slots = w.frame->function->lists.data() + i.list;
-  for (unsigned k = 0; k < i.count; ++k) {
-    const Register* from = w.lanes<Register>(slots[k]);
-    for (std::size_t lane = 0; lane < kLanes; ++lane) {
-      const auto value = static_cast<Element>(from[lane]);
-      std::memcpy(to + (lane * i.count + k) * sizeof value, &value, sizeof value);
+  for (; mask != 0; mask &= mask - 1) {  // in this order: of two at one place the later stays
+    const int lane = __builtin_ctz(mask);
+    std::byte* at = to.data + (addresses[lane] - to.base);
+    for (unsigned k = 0; k < i.count; ++k) {
+      const auto value = static_cast<Element>(w.lanes<Register>(slots[k])[lane]);
+      std::memcpy(at + k * sizeof value, &value, sizeof value);
     }
   }
   return true;
@@ -70,7 +69,7 @@ void run_load(Warp& w, const Instruction& i, Lanes mask) {
   const bool strong = (i.detail2 & kStrongAccess) != 0;
   Address addresses[kLanes];
   gather_addresses(w, i, addresses);
-  if (mask == kAllLanes && !strong && load_all<Element, Register>(w, i, addresses)) return;
+  if (!strong && load_all<Element, Register>(w, i, mask, addresses)) return;
   const u32* slots = w.frame->function->lists.data() + i.list;
   for (; mask != 0; mask &= mask - 1) {
     const auto lane = static_cast<unsigned>(__builtin_ctz(mask));
@@ -92,7 +91,7 @@ void run_store(Warp& w, const Instruction& i, Lanes mask) {
   const bool strong = (i.detail2 & kStrongAccess) != 0;
   Address addresses[kLanes];
   gather_addresses(w, i, addresses);
-  if (mask == kAllLanes && !strong && store_all<Element, Register>(w, i, addresses)) return;
+  if (!strong && store_all<Element, Register>(w, i, mask, addresses)) return;
   const u32* slots = w.frame->function->lists.data() + i.list;
   for (; mask != 0; mask &= mask - 1) {
     const auto lane = static_cast<unsigned>(__builtin_ctz(mask));

@@ -58,6 +58,13 @@ void note_read(Cell& cell, unsigned mask, const Access& access) {
     return cell.read[i].clock < access.first || cell.read[i].who == access.who ||
            ((cell.read_bytes[i] & ~mask) == 0 && access.after(cell.read[i]));
   };
+  // Both readers read at this thread's own clock, in its CTA or in others: neither comes before it.
+  const auto at_once = [&](int i) {
+    return cell.read[i].clock >= access.clock && cell.read_bytes[i] == mask &&
+           ((cell.read[i].who ^ access.who) & ~kStrong) != 0;
+  };
+  const bool apart = ((cell.read[0].who ^ cell.read[1].who) & ~kStrong) >= kLanes;
+  if (apart && at_once(0) && at_once(1)) return;
   if (replaces(0)) return put(0);
   if (replaces(1)) return put(1);
   const auto warp = [](Who who) { return (who & ~kStrong) / kLanes; };
