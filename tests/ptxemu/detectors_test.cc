@@ -88,7 +88,7 @@ TEST_CASE("one lane reads what all read before it writes") {
       ".shared .align 4 .b32 s;\nmov.u32 %r1, %tid.x;\nsetp.eq.u32 %p1, %r1, WRITER;\n"
       "setp.eq.u32 %p2, %r1, 0;\n@%p2 st.shared.u32 [s], 5;\nbar.sync 0;\nld.shared.u32 %r2, [s];\n"
       "SYNC@%p1 st.shared.u32 [s], 6;\n";
-  for (const char* writer : {"0", "7", "31"}) {
+  for (const char* writer : {"0", "1", "7", "31"}) {
     std::string with = text, without = text;
     for (std::string* t : {&with, &without}) {
       t->replace(t->find("WRITER"), 6, writer);
