@@ -11,6 +11,9 @@ constexpr double kAnswersPart = 0.75;  // of a step's time, at most, while promp
 constexpr double kLearn = 0.1;         // of what is expected, from each answer that ends
 constexpr double kGrowthPart = 0.7;    // of it is kept free: while one grows, others end
 constexpr int kMostDoublings = 4;
+// Of a prompt, whatever it seems to cost: one token would be taken for an answer's, and nobody
+// would learn that it costs less.
+constexpr std::size_t kLeastPiece = 2;
 
 std::size_t pages_for(std::size_t tokens) { return (tokens + kPage - 1) / kPage; }
 
@@ -280,12 +283,13 @@ void Scheduler::share_time(double seconds, bool unlimited) {
       const Job& job = *prompts_[i];
       const std::size_t position = job.cached + shares_[i], again = shares_[i] == 0 ? job.again : 0;
       if (limit == 0 || rows <= again) continue;
-      std::size_t count = std::min({job.tokens - position, job.most_at_once - shares_[i], limit,
-                                    rows - again, first ? each_rows : limit});
+      const std::size_t most =
+          std::min({job.tokens - position, job.most_at_once - shares_[i], limit, rows - again});
+      std::size_t count = first ? std::min(most, each_rows) : most;
       if (!unlimited) {
         const std::size_t part = std::max(kPage, cost_.prompt_tokens(each, position));
         count = std::min({count, cost_.prompt_tokens(seconds, position), first ? part : limit});
-        if (i == 0 && shares_[i] == 0) count = std::max<std::size_t>(count, 1);
+        if (i == 0 && shares_[i] == 0) count = std::max(count, std::min(most, kLeastPiece));
       }
       if (count == 0) continue;
       seconds -= cost_.prompt_seconds(position, count);
