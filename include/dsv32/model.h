@@ -35,14 +35,12 @@ struct LoadOptions {
   int max_sequences = 16;               // that one forward pass can hold, 1 to 4,096
   bool mtp = false;                     // bind the MTP layer, too
   bool require_sparse = false;          // throw unsupported rather than run dense
-
   FileAccess access = FileAccess::mmap;
   Verify verify = Verify::scales;     // scales are read in any case
   bool allow_unused_tensors = false;  // a warning in the log rather than mismatch
   bool allow_paging = false;  // load although weights, cache and activations exceed free memory
   bool preload = false;       // touch every weight before load() returns
   bool lock_memory = false;   // mlock the weights
-
   std::optional<ChatFormat> chat_format{};             // default: what the tokenizer's markers say
   std::function<bool(double fraction)> on_progress{};  // return false to give up: cancelled
   // Called by load(), at most once for a cause and then once when it is done, and later by the
@@ -56,9 +54,8 @@ struct MemoryUsage {
   std::size_t activation_bytes = 0;  // with scratch; independent of how long contexts are now
 };
 
-// Weights, page pool and executor of one rank. A copyable handle to shared state: the last
-// handle or Session to go frees it. All memory is taken in load(); nothing
-// allocates on a device later.
+// Weights, page pool and executor of one rank. A copyable handle to shared state: the last handle
+// or Session to go frees it. All memory is taken in load(); nothing allocates on a device later.
 //
 // Threads: const methods from any thread; none waits for a pass. Forward passes of different
 // Sessions take turns, a chunk at a time and in order of arrival.
