@@ -325,9 +325,9 @@ TEST_CASE("what a Session holds keeps only those waiting that it keeps out") {
 }
 
 TEST_CASE("an answer comes back only when all it had fits") {
-  FakeWorld world(options(2), 20, {.noise = 0.0}, 1);
-  FakeJob& older = world.submit(64 * 8, 64 * 6);
-  FakeJob& younger = world.submit(64 * 8, 64 * 6);
+  FakeWorld world(options(2), 30, {.noise = 0.0}, 1);
+  FakeJob& older = world.submit(64 * 8, 64 * 20);
+  FakeJob& younger = world.submit(64 * 8, 64 * 20);
   while (younger.preemptions == 0) REQUIRE(world.step());
   const std::size_t had = younger.tokens;
   while (younger.place == Job::Place::waiting) {
