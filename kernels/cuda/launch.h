@@ -113,10 +113,10 @@ constexpr int tile_for(int rows) { return rows <= 4 ? 0 : rows <= 16 ? 1 : rows 
 inline constexpr GemmTile kTiles[] = {kTile4, kTile16, kTile32, kTile64};
 
 constexpr Launch launch_of(const LinearArguments& a) {
-  constexpr Kernel kernels[] = {Kernel::linear_4, Kernel::linear_16, Kernel::linear_32,
-                                Kernel::linear_64};
+  constexpr Kernel kKernels[] = {Kernel::linear_4, Kernel::linear_16, Kernel::linear_32,
+                                 Kernel::linear_64};
   const int i = tile_for(a.num_rows);
-  return {kernels[i],
+  return {kKernels[i],
           ceil_div(a.outs, kTiles[i].outs),
           ceil_div(a.num_rows, kTiles[i].rows),
           1,
@@ -130,10 +130,10 @@ constexpr unsigned grouped_tiles(int rows, int experts, int tile) {
                                                    static_cast<unsigned>(std::min(rows, experts)));
 }
 constexpr Launch launch_of(const GroupedLinearArguments& a) {
-  constexpr Kernel kernels[] = {Kernel::grouped_linear_4, Kernel::grouped_linear_16,
-                                Kernel::grouped_linear_32, Kernel::grouped_linear_64};
+  constexpr Kernel kKernels[] = {Kernel::grouped_linear_4, Kernel::grouped_linear_16,
+                                 Kernel::grouped_linear_32, Kernel::grouped_linear_64};
   const int i = tile_for(a.experts > 0 ? a.num_rows / a.experts : 0);  // on average
-  return {kernels[i],
+  return {kKernels[i],
           ceil_div(a.outs, kTiles[i].outs),
           grouped_tiles(a.num_rows, a.experts, kTiles[i].rows),
           1,

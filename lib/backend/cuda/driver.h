@@ -50,7 +50,8 @@ namespace dsv32::cuda {
   X(cuGraphDestroy)
 
 struct Driver {
-#define DSV32_CUDA_MEMBER(name) decltype(&::name) name = nullptr;
+#define DSV32_CUDA_MEMBER(name) \
+  decltype(&::name) name = nullptr;  // NOLINT(bugprone-macro-parentheses)
   DSV32_CUDA_DRIVER(DSV32_CUDA_MEMBER)
 #undef DSV32_CUDA_MEMBER
 };

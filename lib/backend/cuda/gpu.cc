@@ -120,6 +120,7 @@ std::shared_ptr<void> device_memory(const std::shared_ptr<Gpu>& device, std::siz
   DSV32_CHECK(result != CUDA_ERROR_OUT_OF_MEMORY, out_of_memory, "could not allocate {} on GPU {}",
               human_bytes(bytes), device->facts().info.device_index);
   device->check(result, "cuMemAlloc");
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): an address of the device is a number
   return {reinterpret_cast<void*>(memory), [device](void* p) {
             give_back(*device, [p](const Driver& d) { return d.cuMemFree_v2(address(p)); });
           }};

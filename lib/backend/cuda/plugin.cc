@@ -42,17 +42,17 @@ std::optional<std::size_t> free_memory(const BackendOptions& options) {
   return Gpu(open_driver(), options.device_index).free_bytes();
 }
 
-constinit const BackendKind kKind = {.device = Device::cuda,
-                                     .devices = devices,
-                                     .open = open,
-                                     .shapes = shapes,
-                                     .scratch_bytes = scratch_bytes,
-                                     .available_memory = free_memory,
-                                     .staging_bytes = kCudaStagingBytes};
+constinit const BackendKind kind = {.device = Device::cuda,
+                                    .devices = devices,
+                                    .open = open,
+                                    .shapes = shapes,
+                                    .scratch_bytes = scratch_bytes,
+                                    .available_memory = free_memory,
+                                    .staging_bytes = kCudaStagingBytes};
 
 }  // namespace
 }  // namespace dsv32::cuda
 
 extern "C"
     __attribute__((visibility("default"))) constinit const dsv32::PluginEntry dsv32_cuda_plugin = {
-        DSV32_BUILD_ID, &dsv32::cuda::kKind};
+        DSV32_BUILD_ID, &dsv32::cuda::kind};
