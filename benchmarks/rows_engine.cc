@@ -25,7 +25,8 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::size_t kPage = 64;
-constexpr double kPass = 0.050;  // seconds, of those passes that are only thought of
+constexpr std::size_t kCache = 32768;  // tokens, of the rows beside a session
+constexpr double kPass = 0.050;        // seconds, of those passes that are only thought of
 
 fs::path bundled() { return fs::path(DSV32_SOURCE_DIR) / "examples/tiny_model"; }
 
@@ -70,20 +71,24 @@ std::vector<RequestUpdate> step(Engine& engine) {
   return updates;
 }
 
-// An engine in the middle of `count` answers, and as many sessions of the same lengths.
+// An engine in the middle of `count` answers, and as many sessions of the same lengths. An answer
+// may have its share of the engine's half of the pool, so that all are admitted and none is
+// preempted.
 class SideBySide {
  public:
-  SideBySide(const Model& model, int count) : model_(model), engine_(model) {
+  SideBySide(const Model& model, int count, std::size_t cache) : model_(model), engine_(model) {
+    const std::size_t share = cache / 2 / static_cast<std::size_t>(count) / kPage * kPage;
+    DSV32_CHECK(share > kPage, internal, "{} sequences have no room", count);
     std::vector<SessionTokens> list;
     for (int i = 0; i < count; ++i) {
       prompts_.push_back(tokens(model, kPage, static_cast<std::uint64_t>(i)));
-      engine_.submit({.prompt = prompts_.back(), .options = endless(model, 1u << 20)});
+      engine_.submit({.prompt = prompts_.back(), .options = endless(model, share - kPage)});
       sessions_.emplace_back(model);
       list.push_back({&sessions_.back(), prompts_.back()});
     }
     append_together(list);
-    while (step(engine_).size() < static_cast<std::size_t>(count)) {
-    }
+    while (step(engine_).size() < static_cast<std::size_t>(count))
+      DSV32_CHECK(!engine_.idle(), internal, "{} answers never ran together", count);
   }
 
   // Seconds of one step of the engine, and of the same pass alone.
@@ -140,7 +145,7 @@ double bytes_read(const Checkpoint& checkpoint, int rows) {
 
 // What several rows gain over one, as measured and as the bytes have it.
 std::string factors(const fs::path& folder, const Model& model, int count, double step_time) {
-  SideBySide one(model, 1);
+  SideBySide one(model, 1, kCache);
   double alone = one.step_seconds();
   for (int i = 0; i < 4; ++i) alone = std::min(alone, one.step_seconds());
   const Checkpoint checkpoint = Checkpoint::open(folder);
@@ -152,10 +157,10 @@ std::string factors(const fs::path& folder, const Model& model, int count, doubl
 Result batch_step(Bench& bench, int count) {
   const fs::path folder = model_folder(bench);
   if (const std::string no = missing(folder); !no.empty()) return skipped(no);
-  const Model model = load(bench, folder, count, 32768);
+  const Model model = load(bench, folder, count, kCache);
   Paired p;
   {
-    SideBySide both(model, count);
+    SideBySide both(model, count, kCache);
     p = bench.compare([&] { return both.pass_seconds(); }, [&] { return both.step_seconds(); });
   }
   return {.value = p.ratio,
@@ -166,8 +171,8 @@ Result batch_step(Bench& bench, int count) {
 Result against_session(Bench& bench) {
   const fs::path folder = model_folder(bench);
   if (const std::string no = missing(folder); !no.empty()) return skipped(no);
-  const Model model = load(bench, folder, 1, 32768);
-  SideBySide both(model, 1);
+  const Model model = load(bench, folder, 1, kCache);
+  SideBySide both(model, 1, kCache);
   const Paired p =
       bench.compare([&] { return both.session_seconds(); }, [&] { return both.step_seconds(); });
   return {.value = p.ratio,
@@ -270,8 +275,8 @@ double fairness(const std::vector<double>& values) {
 }
 
 // What the engine adds to a pass of 64 rows, in seconds.
-double added_seconds(Bench& bench, const Model& model) {
-  SideBySide both(model, 64);
+double added_seconds(Bench& bench, const Model& model, std::size_t cache) {
+  SideBySide both(model, 64, cache);
   const Paired p =
       bench.compare([&] { return both.step_seconds(); }, [&] { return both.pass_seconds(); });
   return std::max(0.0, p.time - p.reference);
@@ -280,7 +285,8 @@ double added_seconds(Bench& bench, const Model& model) {
 // Many equal answers, as many at once as there are slots: how evenly they are served, by the time
 // from an answer's first token to its last.
 Result churn(Bench& bench) {
-  const Model model = load(bench, bundled(), 64, bench.pick<std::size_t>(65536, 16384));
+  const std::size_t cache = bench.pick<std::size_t>(65536, 16384);
+  const Model model = load(bench, bundled(), 64, cache);
   const std::size_t count = bench.pick<std::size_t>(1000, 70), length = bench.pick(32, 4);
   Engine engine(model, {.max_waiting = 1000});
   std::vector<double> first(count), speed(count);
@@ -301,7 +307,7 @@ Result churn(Bench& bench) {
   const double time = now() - start;
   if (ended != count || written != count * length)
     return missed(formatted("{} answers of {} tokens in all", ended, written));
-  const double added = added_seconds(bench, model);
+  const double added = added_seconds(bench, model, cache);
   return {.value = fairness(speed),
           .note = formatted("{} answers in {} steps, {:.0f} tokens/s; beside a pass of 64 rows "
                             "{:.0f} us, which uses {:.1f} % of steps with one of {:.0f} ms",

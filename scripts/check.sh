@@ -99,7 +99,7 @@ if [ "$mode" != --quick ]; then
   if [ "$mode" = --full ]; then sanitizer tsan $kernels; else sanitizer tsan $kernels -E '^deferring:|^engine_E1[27]? '; fi
 
   # That every benchmark runs, not that it is fast.
-  check "benchmarks" scripts/bench.sh --smoke
+  check "benchmarks" timeout 600 scripts/bench.sh --smoke
 
   if [ -n "$format" ]; then check "format" scripts/lib/format.sh "$format"; else skip "format" "no clang-format"; fi
   if [ -n "$tidy" ]; then

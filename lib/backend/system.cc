@@ -16,6 +16,7 @@
 
 #include "lib/backend/backend_kind.h"
 #include "lib/base/check.h"
+#include "lib/base/float_state.h"
 
 #include "kernels/cpu/table.h"
 
@@ -75,6 +76,7 @@ BackendInfo cpu_info() {
 }
 
 std::vector<BackendInfo> available_backends(const std::filesystem::path& module_path) {
+  const FloatState ours;  // paths compute with floats when they grow
   std::vector<BackendInfo> all;
   for (const BackendKind* kind : backend_kinds()) {
     for (BackendInfo& info : kind->devices({.device = kind->device, .module_path = module_path}))
@@ -84,6 +86,7 @@ std::vector<BackendInfo> available_backends(const std::filesystem::path& module_
 }
 
 std::string unavailable_reason(Device device, const std::filesystem::path& module_path) {
+  const FloatState ours;
   try {
     static_cast<void>(backend_kind(device).shapes({.device = device, .module_path = module_path}));
   } catch (const Error& error) {

@@ -8,6 +8,7 @@
 #include "dsv32/checkpoint.h"
 
 #include "lib/base/check.h"
+#include "lib/base/float_state.h"
 #include "lib/base/file.h"
 
 namespace dsv32 {
@@ -80,6 +81,7 @@ std::string advice(const fs::path& repo, std::string_view name, const std::strin
 }  // namespace
 
 fs::path resolve_model(std::string_view name, const fs::path& hub) {
+  const FloatState ours;  // paths compute with floats when they grow
   constexpr std::string_view kScheme = "hf://";
   std::error_code error;
   fs::path typed(name);

@@ -186,6 +186,28 @@ std::vector<Call> calls_of_text_and_samplers() {
   return calls;
 }
 
+// A path that grows computes with floats; whether that is exact depends on how many parts it has.
+std::vector<Call> calls_with_paths(const std::string& deep) {
+  const std::string dir = golden("fp8") + deep, none = dir + "/none.so";
+  return {
+      {"available_backends", [=] { return available_backends(none)[0].name; }},
+      {"unavailable_reason", [=] { return unavailable_reason(Device::cuda, none); }},
+      {"relative", [=] { return unavailable_reason(Device::cuda, "none.so" + deep); }},
+      {"resolve_model", [=] { return resolve_model(dir, "/").string(); }},
+      {"a file", [=] { return resolve_model(dir + "/config.json", "/").string(); }},
+      {"none in the hub", [=] { return resolve_model("a/b", dir).string(); }},
+      {"Checkpoint::open", [=] { return Checkpoint::open(dir).fingerprint(); }},
+      {"Checkpoint::open, none", [=] { return Checkpoint::open(none).fingerprint(); }},
+      {"Tokenizer::load",
+       [=] { return Tokenizer::load(kTiny + deep + "/tokenizer.json").decode(Tokens{9}); }},
+      {"Model::load",
+       [=] {
+         const Model model = Model::load(dir, {.kv_cache_tokens = 64});
+         return std::to_string(model.config().vocab_size);
+       }},
+  };
+}
+
 void check_calls(const std::vector<Call>& calls) {
   for (const Call& one : calls) {
     INFO(one.name);
@@ -200,6 +222,13 @@ void check_calls(const std::vector<Call>& calls) {
 
 TEST_CASE("reports_W4 files are read and models loaded to the same bits in any state") {
   check_calls(calls_of_files());
+}
+
+TEST_CASE("reports_W4 paths of any depth are read in any state") {
+  for (std::string deep; deep.size() < 12; deep += "/.") {
+    INFO(deep);
+    check_calls(calls_with_paths(deep));
+  }
 }
 
 TEST_CASE("reports_W4 passes have the same bits in any state, whatever the threads") {
