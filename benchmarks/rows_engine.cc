@@ -1,9 +1,5 @@
 // The engine: what it adds to the passes that it makes, what a cached prompt saves, who waits.
 #include <algorithm>
-#include <chrono>
-#include <cmath>
-#include <cstdlib>
-#include <deque>
 #include <filesystem>
 #include <limits>
 #include <memory>
@@ -15,6 +11,7 @@
 #include "dsv32/model.h"
 #include "dsv32/session.h"
 
+#include "benchmarks/answers.h"
 #include "benchmarks/harness.h"
 #include "lib/base/check.h"
 #include "lib/engine/scheduler.h"
@@ -28,119 +25,11 @@ constexpr std::size_t kPage = 64;
 constexpr std::size_t kCache = 32768;  // tokens, of the rows beside a session
 constexpr double kPass = 0.050;        // seconds, of those passes that are only thought of
 
-fs::path bundled() { return fs::path(DSV32_SOURCE_DIR) / "examples/tiny_model"; }
-
-// Few layers of real width, as bench.sh makes them; smoke runs take the bundled model.
-fs::path model_folder(const Bench& bench) {
-  if (bench.smoke()) return bundled();
-  const char* models = std::getenv("DSV32_BENCH_MODELS");
-  return (models ? fs::path(models) : fs::path(DSV32_SOURCE_DIR) / "build/bench-models") / "real";
-}
-
 Model load(const Bench& bench, const fs::path& folder, int sequences, std::size_t cache) {
   return Model::load(folder, {.backend = bench.backend_options(1),
                               .kv_cache_tokens = cache,
                               .max_batch_tokens = 2048,
                               .max_sequences = sequences});
-}
-
-// Other tokens for each seed.
-std::vector<TokenId> tokens(const Model& model, std::size_t count, std::uint64_t seed) {
-  std::vector<TokenId> out(count);
-  std::uint64_t state = seed * 0x9E3779B97F4A7C15u + 1;
-  for (TokenId& token : out) {
-    state = state * 6364136223846793005u + 1442695040888963407u;
-    token =
-        static_cast<TokenId>((state >> 33) % static_cast<std::uint64_t>(model.config().vocab_size));
-  }
-  return out;
-}
-
-// An answer that only max_tokens ends.
-GenerateOptions endless(const Model& model, std::size_t max_tokens) {
-  SamplingParams params{.temperature = 0.0f};
-  for (const TokenId end : model.end_tokens())
-    params.logit_bias.push_back({end, -std::numeric_limits<float>::infinity()});
-  return {.sampling = params, .max_tokens = max_tokens};
-}
-
-std::vector<RequestUpdate> step(Engine& engine) {
-  std::vector<RequestUpdate> updates = engine.step();
-  for (const RequestUpdate& update : updates)
-    if (update.error) std::rethrow_exception(update.error);
-  return updates;
-}
-
-// An engine in the middle of `count` answers, and as many sessions of the same lengths. An answer
-// may have its share of the engine's half of the pool, so that all are admitted and none is
-// preempted.
-class SideBySide {
- public:
-  SideBySide(const Model& model, int count, std::size_t cache) : model_(model), engine_(model) {
-    const std::size_t share = cache / 2 / static_cast<std::size_t>(count) / kPage * kPage;
-    DSV32_CHECK(share > kPage, internal, "{} sequences have no room", count);
-    std::vector<SessionTokens> list;
-    for (int i = 0; i < count; ++i) {
-      prompts_.push_back(tokens(model, kPage, static_cast<std::uint64_t>(i)));
-      engine_.submit({.prompt = prompts_.back(), .options = endless(model, share - kPage)});
-      sessions_.emplace_back(model);
-      list.push_back({&sessions_.back(), prompts_.back()});
-    }
-    append_together(list);
-    while (step(engine_).size() < static_cast<std::size_t>(count))
-      DSV32_CHECK(!engine_.idle(), internal, "{} answers never ran together", count);
-  }
-
-  // Seconds of one step of the engine, and of the same pass alone.
-  double step_seconds() {
-    const double start = now();
-    const std::size_t count = step(engine_).size();
-    const double time = now() - start;
-    DSV32_CHECK(count == sessions_.size(), internal, "a step of {} answers", count);
-    return time;
-  }
-  double pass_seconds() {
-    const TokenId next[] = {static_cast<TokenId>(7)};
-    std::vector<SessionTokens> list;
-    for (Session& session : sessions_) list.push_back({&session, next});
-    const double start = now();
-    append_together(list);
-    return now() - start;
-  }
-
-  // The same for one session and its sampler, as Session::generate runs them.
-  double session_seconds() {
-    const double start = now();
-    const Sample sample = sampler_.sample(sessions_.front().logits());
-    sessions_.front().append(sample.token);
-    return now() - start;
-  }
-
- private:
-  Model model_;
-  Engine engine_;
-  std::deque<Session> sessions_;
-  std::vector<std::vector<TokenId>> prompts_;
-  Sampler sampler_{{.temperature = 0.0f}};
-};
-
-std::string missing(const fs::path& folder) {
-  return fs::exists(folder / "config.json") ? "" : "there is no " + folder.string();
-}
-
-// Bytes of weights that a pass of `rows` rows reads, if experts are chosen evenly.
-double bytes_read(const Checkpoint& checkpoint, int rows) {
-  const ModelConfig& config = checkpoint.config();
-  const std::string mtp = formatted("model.layers.{}.", config.num_hidden_layers);
-  double dense = 0, routed = 0;
-  for (const TensorInfo& tensor : checkpoint.tensors()) {
-    if (tensor.name.starts_with(mtp) || tensor.name.starts_with("model.embed")) continue;
-    const bool expert = tensor.name.find(".mlp.experts.") != std::string::npos;
-    (expert ? routed : dense) += static_cast<double>(tensor.data.size());
-  }
-  const double chosen = static_cast<double>(config.num_experts_per_tok) /
-                        std::max(1.0, static_cast<double>(config.n_routed_experts));
-  return dense + routed * (1.0 - std::pow(1.0 - chosen, rows));
 }
 
 // What several rows gain over one, as measured and as the bytes have it.
@@ -286,7 +175,7 @@ double added_seconds(Bench& bench, const Model& model, std::size_t cache) {
 // from an answer's first token to its last.
 Result churn(Bench& bench) {
   const std::size_t cache = bench.pick<std::size_t>(65536, 16384);
-  const Model model = load(bench, bundled(), 64, cache);
+  const Model model = load(bench, bundled_model(), 64, cache);
   const std::size_t count = bench.pick<std::size_t>(1000, 70), length = bench.pick(32, 4);
   Engine engine(model, {.max_waiting = 1000});
   std::vector<double> first(count), speed(count);

@@ -8,6 +8,7 @@ set -euo pipefail
 here=$PWD
 command="./scripts/bench.sh $*"
 . "$(dirname "$0")/lib/setup.sh"
+. scripts/lib/bench_models.sh
 setup demo
 preset=release
 [[ " $* " != *" --smoke "* ]] || preset=dev
@@ -28,20 +29,13 @@ make_models() {
   mkdir -p $models
   [ -f $models/fake/config.json ] ||
     step "full-size fake checkpoint" python3 scripts/make_fake_checkpoint.py $models/fake
-  make_model "checkpoint of real width" $models/real --layers 2 --dense-layers 1 --experts 32
+  make_real_width build/$preset
   [ -n "$large" ] || return 0
   if [ -f $models/layer/config.json ] || [ "$(df --output=avail -B1G $models | tail -1)" -ge 40 ]; then
-    make_model "layer of 256 experts" $models/layer --layers 1 --dense-layers 0
+    make_model build/$preset "layer of 256 experts" $models/layer --layers 1 --dense-layers 0
   else
     say "== layer of 256 experts ... skipped: it wants 40 GB of free disk"
   fi
-}
-make_model() {  # STEP FOLDER OPTION...
-  local name=$1 folder=$2; shift 2
-  [ ! -f "$folder/config.json" ] || return 0
-  step "build (dsv32)" cmake --build --preset $preset -j "$jobs" --target dsv32-cli
-  rm -rf "$folder"
-  step "$name" build/$preset/examples/cli/dsv32 make-model -o "$folder" --vocab 4096 --max-context 16k "$@"
 }
 # The tokenizer's rows want DeepSeek's vocabulary: DSV32_TOKENIZER=.../tokenizer.json. Without it they say so.
 make_texts() {

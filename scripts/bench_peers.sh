@@ -7,6 +7,7 @@
 set -euo pipefail
 command="./scripts/bench_peers.sh $*"
 . "$(dirname "$0")/lib/setup.sh"
+. scripts/lib/bench_models.sh
 setup demo
 peers=$root/build/peers
 mkdir -p "$peers"
@@ -60,6 +61,7 @@ build=$peers/bench
 step "configure (benchmarks with peers)" cmake --preset release -B "$build" -DDSV32_BUILD_BENCHMARKS=ON \
   -DDSV32_BUILD_TESTS=OFF "-DDSV32_PEERS_DIR=$peers"
 step "build (benchmarks with peers)" cmake --build "$build" -j "$jobs" --target dsv32-bench
+make_real_width "$build"
 commit=$(git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 [ -z "$(git status --porcelain --untracked-files=no 2>/dev/null)" ] || commit="$commit, changed"
 rows= before=
@@ -67,7 +69,7 @@ for argument in "$@"; do
   [[ $argument == -* || $before == --json || $before == --seconds || $before == --kernels ]] || rows=yes
   before=$argument
 done
-[ -n "$rows" ] || set -- "$@" e2e gemm_vs peer
+[ -n "$rows" ] || set -- "$@" e2e engine_vs_llama gemm_vs peer
 # One thread for oneDNN, whose rows run on one; llama.cpp has its own number.
 OMP_NUM_THREADS=1 DSV32_BENCH_PYTHON=$root/.venv/bin/python DSV32_BENCH_GGUF=$peers/deepseek32-q8_0.gguf \
   DSV32_BENCH_GGUF_BF16=$peers/deepseek32-bf16.gguf DSV32_BENCH_GGUF_MINI=$peers/deepseek32-mini.gguf \

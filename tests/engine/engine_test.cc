@@ -221,16 +221,21 @@ TEST_CASE("an Engine's text, stop strings and ends are a Session's") {
   check_all(tiny(), asked, run(engine));
 }
 
+// A model of so many positions in this folder.
+void write_model(const std::filesystem::path& folder, std::size_t positions) {
+  for (const auto& file : std::filesystem::directory_iterator(golden_model("fp8")))
+    std::filesystem::create_symlink(file.path(), folder / file.path().filename());
+  std::string config = conformance::read_file(golden_model("fp8") / "config.json");
+  config = std::regex_replace(config, std::regex("(\"max_position_embeddings\": *)[0-9]+"),
+                              "$01" + std::to_string(positions));
+  std::filesystem::remove(folder / "config.json");
+  write_text(folder / "config.json", config);
+}
+
 TEST_CASE("an Engine's answer ends with length where the model's positions do") {
   constexpr std::size_t most = 100;
   const TempFolder folder;
-  for (const auto& file : std::filesystem::directory_iterator(golden_model("fp8")))
-    std::filesystem::create_symlink(file.path(), folder.path() / file.path().filename());
-  std::string config = conformance::read_file(golden_model("fp8") / "config.json");
-  config = std::regex_replace(config, std::regex("(\"max_position_embeddings\": *)[0-9]+"),
-                              "$01" + std::to_string(most));
-  std::filesystem::remove(folder.path() / "config.json");
-  write_text(folder.path() / "config.json", config);
+  write_model(folder.path(), most);
   const Model model = Model::load(folder.path(), {.backend = {.num_threads = 1}});
   REQUIRE(model.config().max_position_embeddings == most);
   Engine engine(model);
@@ -240,6 +245,27 @@ TEST_CASE("an Engine's answer ends with length where the model's positions do") 
     asked.emplace(engine.submit(one), one);
   }
   check_all(model, asked, run(engine));
+}
+
+TEST_CASE("engine_E17 eight answers to eight thousand tokens hold the prompt once", "[.long]") {
+  constexpr std::size_t prompt = 8192;
+  const TempFolder folder;
+  write_model(folder.path(), 2 * prompt);
+  const Model model = Model::load(folder.path(), {.kv_cache_tokens = prompt + 1024});
+  Engine engine(model, {.reuse_prefixes = false});
+  Request one = request(some_tokens(prompt + 5, 5), 30, 77);
+  one.n = 8;
+  const RequestId id = engine.submit(one);
+  std::size_t most = 0;
+  All all;
+  while (!engine.idle()) {
+    take(all, engine.step());
+    most = std::max(most, engine.stats().cache_tokens_used);
+  }
+  check_all(model, {{id, one}}, all);
+  CHECK(engine.stats().prompt_tokens == one.prompt.size());
+  CHECK(engine.stats().computed_tokens == one.prompt.size());
+  CHECK(most <= prompt + 64 * (1 + 8));
 }
 
 TEST_CASE("logprobs of the prompt are those of its rows, cached or not, cut or not") {

@@ -1,7 +1,6 @@
 // Engine: cancelling, threads, and that nothing is left behind.
 #include <atomic>
 #include <chrono>
-#include <fstream>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -15,6 +14,7 @@
 #include "tests/engine/engines.h"
 #include "tests/support/catch.h"
 #include "tests/support/new_seed.h"
+#include "tests/support/resident_bytes.h"
 
 namespace dsv32::test {
 namespace {
@@ -340,13 +340,6 @@ TEST_CASE("engine_E8 cancelled at any moment, requests leave nothing behind") {
   churn(kSanitized ? 200 : 1000, new_seed());
 }
 TEST_CASE("engine_E8 a hundred thousand cancels", "[.long]") { churn(100000, new_seed()); }
-
-std::size_t resident_bytes() {
-  std::ifstream file("/proc/self/statm");
-  std::size_t all = 0, resident = 0;
-  file >> all >> resident;
-  return resident * static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
-}
 
 TEST_CASE("engine_E9 memory does not grow with the requests that have been") {
   const Model model = small();

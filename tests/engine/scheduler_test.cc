@@ -10,6 +10,8 @@
 #include "tests/engine/fake_world.h"
 #include "tests/support/catch.h"
 #include "tests/support/new_seed.h"
+#include "tests/support/resident_bytes.h"
+#include "tests/support/sanitized.h"
 
 namespace dsv32::test {
 namespace {
@@ -272,6 +274,31 @@ TEST_CASE("engine_E3 in every state something runs that can, and all ends") {
   random_states(5000, new_seed());
 }
 TEST_CASE("engine_E3 a million states", "[.long]") { random_states(1000000, new_seed()); }
+
+// Requests that come as fast as they end, and of which nobody keeps anything.
+void memory_of(std::size_t requests) {
+  FakeWorld world(options(32), 400, {}, new_seed());
+  const auto serve = [&](std::size_t count) {
+    for (std::size_t come = 0; come < count || !world.jobs.empty();) {
+      for (; come < count && world.jobs.size() < 64; ++come)
+        world.submit(1 + world.random.below(300), 1 + world.random.below(20));
+      REQUIRE(world.step());
+      world.jobs.remove_if([](const FakeJob& job) { return job.done; });
+    }
+  };
+  serve(requests / 10);
+  const std::size_t before = resident_bytes();
+  serve(requests);
+  REQUIRE(world.faults == 0);
+  CHECK(world.used == 0);
+  if (kSanitized) return;
+  CHECK(resident_bytes() <= before + requests + 64 * 1024);  // pages of the system's heap
+}
+
+TEST_CASE("engine_E9 a scheduler does not grow with the requests that have been") {
+  memory_of(kSanitized ? 1000 : 20000);
+}
+TEST_CASE("engine_E9 a million requests", "[.long]") { memory_of(1000000); }
 
 TEST_CASE("engine_E20 equal answers get equal parts, and slots do not stand empty") {
   for (const std::size_t rows : {2048, 12}) {  // 12: fewer than there are slots

@@ -1,14 +1,13 @@
 // Hostile outputs in the smallest pieces: time that grows with the output, memory that does not.
 #include <algorithm>
 #include <ctime>
-#include <fstream>
 #include <string>
-#include <unistd.h>
 #include <vector>
 
 #include "dsv32/tool_call_parser.h"
 
 #include "tests/support/catch.h"
+#include "tests/support/resident_bytes.h"
 #include "tests/support/sanitized.h"
 
 namespace dsv32::test {
@@ -143,13 +142,6 @@ TEST_CASE("reports_T14 calls that fail late are not read again from each place i
     linear = seconds(ChatFormat::v32, {}, "", more) < 8 * few;
   }
   CHECK(linear);
-}
-
-std::size_t resident_bytes() {
-  std::ifstream file("/proc/self/statm");
-  std::size_t pages = 0;
-  file >> pages >> pages;
-  return pages * static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
 }
 
 // Message holds content and reasoning; of everything else the parser keeps a call's size at most.
