@@ -12,6 +12,7 @@
 #include "tests/model/scripted.h"
 #include "tests/support/catch.h"
 #include "tests/support/checkpoint_files.h"
+#include "tests/support/sanitized.h"
 
 namespace dsv32::test {
 namespace {
@@ -65,6 +66,7 @@ void check_all(const Model& model, const std::map<RequestId, Request>& asked, co
 TEST_CASE("engine_E1 answers that run together are those of a Session alone") {
   for (const bool mtp : {false, true}) {
     for (const bool reuse : {false, true}) {
+      if (kSanitized && mtp != reuse) continue;
       INFO((mtp ? "MTP, " : "") << (reuse ? "cached" : "not cached"));
       const Model model = small("fp8", 4096, 96, mtp);
       Engine engine(model, {.reuse_prefixes = reuse});
@@ -97,6 +99,7 @@ TEST_CASE("engine_E1 answers that run together are those of a Session alone") {
 TEST_CASE("engine_E1 answers that had to wait for pages are those of a Session alone") {
   for (const bool mtp : {false, true}) {
     for (const bool reuse : {false, true}) {
+      if (kSanitized && mtp != reuse) continue;
       INFO((mtp ? "MTP, " : "") << (reuse ? "cached" : "not cached"));
       const Model roomy = small("fp8", 4096, 96, mtp), model = small("fp8", 12 * 64, 96, mtp);
       Engine engine(model, {.reuse_prefixes = reuse});

@@ -1,6 +1,7 @@
 // Topic gemm against its double-precision twin: every weight type, at widths that fit no block; and
 // the state law of one output, bit by bit.
 #include "tests/kernels/linear_data.h"
+#include "tests/support/sanitized.h"
 
 #include "kernels/numbers.h"
 
@@ -50,6 +51,7 @@ TEST_CASE("linear has the same bits for any number of rows and any range of outp
         LinearCall call = linear_call(w, kind, x, most, cols, outs);
         const Bytes all = run_linear(table, call);
         for (const int rows : {1, 2, 3, 4, 5, 6, 7, 8, 9, 31, 64, 100}) {
+          if (kSanitized && rows % 3 != 1) continue;  // 1, 4, 7, 31, 64, 100
           call.rows = rows;
           call.first_row = data.integer(0, most - rows);
           call.first = data.integer(0, 20);
