@@ -175,7 +175,7 @@ void check_law(const std::string& name, bool mtp) {
   // Four cases: more than 200 schedules together. Two of them are the slow oracle's.
   const auto others =
       sets.size() - static_cast<std::size_t>(std::count(sets.begin(), sets.end(), "reference"));
-  const std::size_t each = ((is_slow() ? 2 : 52) + others - 1) / others;
+  const std::size_t each = ((is_slow() ? 4 : 52) + others - 1) / others;
   for (const std::string& kernels : sets) {
     INFO(kernels << ", seed " << seed);
     Schedules schedules(name, kernels, mtp, seed);

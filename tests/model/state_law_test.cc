@@ -21,7 +21,7 @@ void check_schedules(const Model& model, const Model& other, const Tokens& text,
     wrong += equal(want[length - 1], logits) ? 0 : 1;
     ++compared;
   };
-  const int steps = is_slow() ? 15 : 50;
+  const int steps = is_slow() ? 25 : 50;
   for (int step = 0; step < steps; ++step) {
     Session& session = *sessions[random.below(sessions.size())];
     const std::size_t length = session.tokens().size();
