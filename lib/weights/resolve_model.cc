@@ -8,8 +8,8 @@
 #include "dsv32/checkpoint.h"
 
 #include "lib/base/check.h"
-#include "lib/base/float_state.h"
 #include "lib/base/file.h"
+#include "lib/base/float_state.h"
 
 namespace dsv32 {
 namespace {
