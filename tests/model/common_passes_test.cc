@@ -42,6 +42,7 @@ class Schedules {
     const std::size_t begin = turn == 0 || random_.below(2) == 0 ? kMost : 1 + random_.below(6);
     while (sessions_.size() < begin) add();
     append(kMost);
+    part();
     for (int step = 1; step < kSteps; ++step) {
       if (random_.below(3) == 0) change();
       append(1 + random_.below(kMost));
@@ -133,25 +134,47 @@ class Schedules {
     }
   }
 
+  // Two sessions that part inside of a page which both have, and write it in one pass.
+  void part() {
+    Held& one = *sessions_.front();
+    one.session.sync(std::span(texts_[one.text].tokens).first(kCommon));
+    const std::size_t other = (one.text + 1) % kTexts;
+    sessions_.push_back(std::make_unique<Held>(one.session.fork(), other));
+    append({{&one, 2}, {sessions_.back().get(), 3}});
+    append({{&one, 1}, {sessions_.back().get(), 1}});
+  }
+
   // Tokens of up to `most` sessions: single ones, or pieces of a prompt.
   void append(std::size_t most) {
     std::vector<std::size_t> order(sessions_.size());
     for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
     for (std::size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[random_.below(i)]);
-    std::vector<SessionTokens> list;
-    std::vector<Held*> held;
+    std::vector<Piece> pieces;
     for (const std::size_t i : order) {
       Held& one = *sessions_[i];
-      const Tokens& text = texts_[one.text].tokens;
-      const std::size_t length = one.session.tokens().size(), left = text.size() - length;
-      if (left == 0 || list.size() == most) continue;
+      const std::size_t left = kLength - one.session.tokens().size();
+      if (left == 0 || pieces.size() == most) continue;
       const std::size_t n =
           random_.below(2) == 0 ? 1 : 1 + random_.below(std::min<std::size_t>(left, 50));
-      list.push_back({.session = &one.session, .tokens = std::span(text).subspan(length, n)});
-      held.push_back(&one);
+      pieces.push_back({&one, n});
+    }
+    append(pieces);
+  }
+
+  struct Piece {
+    Held* held;
+    std::size_t count;
+  };
+  // The next tokens of each, in one pass.
+  void append(const std::vector<Piece>& pieces) {
+    std::vector<SessionTokens> list;
+    for (const auto& [one, count] : pieces) {
+      const std::span text(texts_[one->text].tokens);
+      list.push_back(
+          {.session = &one->session, .tokens = text.subspan(one->session.tokens().size(), count)});
     }
     append_together(list);
-    for (Held* one : held) {
+    for (const auto& [one, count] : pieces) {
       const std::size_t length = one->session.tokens().size();
       compare(equal(texts_[one->text].rows[length - 1].logits, one->session.logits()));
     }
