@@ -89,7 +89,10 @@ const char* gguf_path(GgufModel model) {
 Llama::Llama(const char* path, int context, int sequences) : sequences_(sequences) {
   llama_log_set([](ggml_log_level, const char*, void*) {}, nullptr);
   llama_backend_init();
-  model_.reset(llama_model_load_from_file(path, llama_model_default_params()));
+  llama_model_params model = llama_model_default_params();
+  // With AMX its own weight buffers lack an operation that this architecture has, and it aborts.
+  model.use_extra_bufts = !__builtin_cpu_supports("amx-tile");
+  model_.reset(llama_model_load_from_file(path, model));
   DSV32_CHECK(model_ != nullptr, io, "llama.cpp does not load {}", path);
   llama_context_params params = llama_context_default_params();
   params.n_ctx = static_cast<std::uint32_t>(context * sequences);
