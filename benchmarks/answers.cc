@@ -75,7 +75,11 @@ SideBySide::SideBySide(const Model& model, int count, std::size_t cache)
   DSV32_CHECK(share > kPage, internal, "{} sequences have no room", count);
   for (std::size_t i = 0; i < next_.size(); ++i) {
     prompts_.push_back(tokens(model, kPage, i));
-    engine_.submit({.prompt = prompts_.back(), .options = endless(model, share - kPage), .tag = i});
+    GenerateOptions options = endless(model, share - kPage);
+    // The best token of random weights soon repeats itself, and its experts lie in the caches.
+    options.sampling->temperature = 1.0f;
+    options.sampling->seed = i;
+    engine_.submit({.prompt = prompts_.back(), .options = options, .tag = i});
     sessions_.emplace_back(model);
   }
   append_together(all(prompts_));

@@ -53,7 +53,7 @@ class SideBySide {
   Engine engine_;
   std::deque<Session> sessions_;
   std::vector<std::vector<TokenId>> prompts_{}, next_;  // next_: drawn in the last step
-  Sampler sampler_{{.temperature = 0.0f}};
+  Sampler sampler_{{.temperature = 1.0f}};
 };
 
 }  // namespace dsv32::bench
