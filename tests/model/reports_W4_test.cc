@@ -191,6 +191,8 @@ std::vector<Call> calls_with_paths(const std::string& deep) {
   const std::string dir = golden("fp8") + deep, none = dir + "/none.so";
   return {
       {"available_backends", [=] { return available_backends(none)[0].name; }},
+      {"available_backends, relative",
+       [=] { return available_backends("none.so" + deep)[0].name; }},
       {"unavailable_reason", [=] { return unavailable_reason(Device::cuda, none); }},
       {"relative", [=] { return unavailable_reason(Device::cuda, "none.so" + deep); }},
       {"resolve_model", [=] { return resolve_model(dir, "/").string(); }},
