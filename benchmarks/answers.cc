@@ -8,11 +8,6 @@
 #include "lib/base/check.h"
 
 namespace dsv32::bench {
-namespace {
-
-constexpr std::size_t kPage = 64;
-
-}  // namespace
 
 std::filesystem::path bundled_model() {
   return std::filesystem::path(DSV32_SOURCE_DIR) / "examples/tiny_model";

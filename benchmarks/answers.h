@@ -16,8 +16,10 @@
 
 namespace dsv32::bench {
 
-// Few layers of real width, as bench.sh makes them; smoke runs take the bundled model.
+constexpr std::size_t kPage = 64;  // tokens of a page
+
 std::filesystem::path bundled_model();
+// Few layers of real width, as bench.sh makes them; smoke runs take the bundled model.
 std::filesystem::path model_folder(const Bench& bench);
 // Why a row of this model cannot be measured; empty if it can.
 std::string missing(const std::filesystem::path& folder);
@@ -42,7 +44,8 @@ class SideBySide {
   // Seconds of one step of the engine, and of the pass that its next step makes.
   double step_seconds();
   double pass_seconds();
-  // The same for one session and its sampler, as Session::generate runs them.
+  // The same for one session with a sampler's work, as Session::generate has it; what the engine
+  // drew goes on.
   double session_seconds();
 
  private:

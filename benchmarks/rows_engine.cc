@@ -21,7 +21,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::size_t kPage = 64;
 constexpr std::size_t kCache = 32768;  // tokens, of the rows beside a session
 constexpr double kPass = 0.050;        // seconds, of those passes that are only thought of
 

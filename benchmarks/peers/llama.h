@@ -12,13 +12,6 @@ enum class GgufModel { q8_0, bf16, mini };
 // Files that bench_peers.sh makes; null without them.
 const char* gguf_path(GgufModel model);
 
-struct FreeModel {
-  void operator()(llama_model* model) const { llama_model_free(model); }
-};
-struct FreeContext {
-  void operator()(llama_context* context) const { llama_free(context); }
-};
-
 class Llama {
  public:
   // `sequences` of `context` tokens each.
@@ -35,6 +28,12 @@ class Llama {
   void prompt(int depth);
 
  private:
+  struct FreeModel {
+    void operator()(llama_model* model) const { llama_model_free(model); }
+  };
+  struct FreeContext {
+    void operator()(llama_context* context) const { llama_free(context); }
+  };
   struct FreeBatch {
     void operator()(llama_batch* batch) const {
       llama_batch_free(*batch);

@@ -82,7 +82,8 @@ TEST_CASE("a line that is too long is known by its number, and the next one is w
   const TempFolder folder;
   const fs::path file = folder.path() / "in";
   const std::string fits(cli::BatchInput::kLongest, 'y');
-  write_text(file, fits + "\n" + fits + std::string(200000, 'z') + "\nnext\n");
+  const std::string rest(200000, 'z');  // more than is read at once
+  write_text(file, fits + "\n" + fits + rest + "\nnext\n");
   CHECK(requests(file) == std::vector<Seen>{{1, fits, false}, {2, "", true}, {3, "next", false}});
 }
 

@@ -66,7 +66,7 @@ void check_all(const Model& model, const std::map<RequestId, Request>& asked, co
 TEST_CASE("engine_E1 answers that run together are those of a Session alone") {
   for (const bool mtp : {false, true}) {
     for (const bool reuse : {false, true}) {
-      if (kSanitized && mtp != reuse) continue;
+      if (kSanitized && mtp != reuse) continue;  // each once
       INFO((mtp ? "MTP, " : "") << (reuse ? "cached" : "not cached"));
       const Model model = small("fp8", 4096, 96, mtp);
       Engine engine(model, {.reuse_prefixes = reuse});
@@ -99,7 +99,7 @@ TEST_CASE("engine_E1 answers that run together are those of a Session alone") {
 TEST_CASE("engine_E1 answers that had to wait for pages are those of a Session alone") {
   for (const bool mtp : {false, true}) {
     for (const bool reuse : {false, true}) {
-      if (kSanitized && mtp != reuse) continue;
+      if (kSanitized && mtp != reuse) continue;  // each once
       INFO((mtp ? "MTP, " : "") << (reuse ? "cached" : "not cached"));
       const Model roomy = small("fp8", 4096, 96, mtp), model = small("fp8", 12 * 64, 96, mtp);
       Engine engine(model, {.reuse_prefixes = reuse});
@@ -158,6 +158,16 @@ TEST_CASE("engine_E1 a prompt that fits the pool runs, whatever a hit would cost
   }
 }
 
+// Runs to the end; the most tokens of cache that were in use between steps.
+std::size_t run_and_watch(Engine& engine, All& all) {
+  std::size_t most = 0;
+  while (!engine.idle()) {
+    take(all, engine.step());
+    most = std::max(most, engine.stats().cache_tokens_used);
+  }
+  return most;
+}
+
 TEST_CASE("engine_E17 n answers share one prompt, and are those of requests with seed + i") {
   for (const bool mtp : {false, true}) {
     const Model model = small("fp8", 4096, 96, mtp);
@@ -165,12 +175,8 @@ TEST_CASE("engine_E17 n answers share one prompt, and are those of requests with
     Request one = request(some_tokens(200, 5), 30, 77);
     one.n = 8;
     const RequestId id = engine.submit(one);
-    std::size_t most = 0;
     All all;
-    while (!engine.idle()) {
-      take(all, engine.step());
-      most = std::max(most, engine.stats().cache_tokens_used);
-    }
+    const std::size_t most = run_and_watch(engine, all);
     check_all(model, {{id, one}}, all);
     for (int i = 0; i < 8; ++i) {
       CHECK(all.at({id, i}).last->seed == 77 + static_cast<std::uint64_t>(i));
@@ -224,8 +230,8 @@ TEST_CASE("an Engine's text, stop strings and ends are a Session's") {
   check_all(tiny(), asked, run(engine));
 }
 
-// A model of so many positions in this folder.
-void write_model(const std::filesystem::path& folder, std::size_t positions) {
+// The golden FP8 model once more, with so many positions.
+void link_fp8_model(const std::filesystem::path& folder, std::size_t positions) {
   for (const auto& file : std::filesystem::directory_iterator(golden_model("fp8")))
     std::filesystem::create_symlink(file.path(), folder / file.path().filename());
   std::string config = conformance::read_file(golden_model("fp8") / "config.json");
@@ -238,7 +244,7 @@ void write_model(const std::filesystem::path& folder, std::size_t positions) {
 TEST_CASE("an Engine's answer ends with length where the model's positions do") {
   constexpr std::size_t most = 100;
   const TempFolder folder;
-  write_model(folder.path(), most);
+  link_fp8_model(folder.path(), most);
   const Model model = Model::load(folder.path(), {.backend = {.num_threads = 1}});
   REQUIRE(model.config().max_position_embeddings == most);
   Engine engine(model);
@@ -253,18 +259,14 @@ TEST_CASE("an Engine's answer ends with length where the model's positions do") 
 TEST_CASE("engine_E17 eight answers to eight thousand tokens hold the prompt once", "[.long]") {
   constexpr std::size_t prompt = 8192;
   const TempFolder folder;
-  write_model(folder.path(), 2 * prompt);
+  link_fp8_model(folder.path(), 2 * prompt);
   const Model model = Model::load(folder.path(), {.kv_cache_tokens = prompt + 1024});
   Engine engine(model, {.reuse_prefixes = false});
   Request one = request(some_tokens(prompt + 5, 5), 30, 77);
   one.n = 8;
   const RequestId id = engine.submit(one);
-  std::size_t most = 0;
   All all;
-  while (!engine.idle()) {
-    take(all, engine.step());
-    most = std::max(most, engine.stats().cache_tokens_used);
-  }
+  const std::size_t most = run_and_watch(engine, all);
   check_all(model, {{id, one}}, all);
   CHECK(engine.stats().prompt_tokens == one.prompt.size());
   CHECK(engine.stats().computed_tokens == one.prompt.size());

@@ -39,7 +39,7 @@ void run_worlds(int worlds, int steps) {
   for (const char* what : {"missed", "hit", "hit inside of a page", "evicted", "pool full", "grown",
                            "copied", "became one", "offered", "forgotten"}) {
     INFO(what);
-    if (worlds >= 40) CHECK(seen[what] > worlds / 6);  // chance has its part in a few worlds
+    CHECK(seen[what] > worlds / 6);  // chance has its part in a few worlds
   }
 }
 
@@ -61,7 +61,7 @@ Pages put(PagePool& pool, PrefixCache& cache, const Tokens& tokens, std::string_
 
 TEST_CASE(
     "engine_E10 a prefix cache finds what a plain list does, and nobody reads another's page") {
-  run_worlds(kSanitized ? 12 : 40, kSanitized ? 150 : 500);
+  run_worlds(kSanitized ? 12 : 40, 500);
 }
 
 TEST_CASE("engine_E10 a prefix cache finds what a plain list does, a million times", "[.long]") {

@@ -76,7 +76,7 @@ TEST_CASE("RS-01 any allocation of a step may fail, with every kernel set") {
   for (const std::string& kernels : kernel_sets()) {
     if (kernels == "reference") continue;  // the oracle has vectors of its own
     for (const std::string name : {"fp8", "v3-dense"}) {
-      if (kSanitized && (name == "fp8") != (kernels == "generic")) continue;
+      if (kSanitized && (name == "fp8") != (kernels == "generic")) continue;  // each once
       INFO(name << ", " << kernels);
       const Model model = load(name, kernels);
       const auto part = [&](std::size_t first, std::size_t count) {

@@ -216,8 +216,7 @@ void check_calls(const std::vector<Call>& calls) {
     const std::string want = in_state({}, one.call);
     CHECK_FALSE(want.empty());
     for (const Alien& alien : kAliens) {
-      // Instruments see threads and memory, not roundings: of these states the two that trap will
-      // do.
+      // Instruments see memory and threads, not roundings: the two states that trap will do.
       if (kSanitized && (alien.state.vector & 0x1F80) != 0) continue;
       INFO(alien.name);
       CHECK((in_state(alien.state, one.call) == want));

@@ -12,6 +12,13 @@ class OutputTest(unittest.TestCase):
         done = mutants.run("printf", r"half \303, whole \303\251")
         self.assertEqual((done.returncode, done.stdout), (0, "half \N{REPLACEMENT CHARACTER}, whole é"))
 
+    def test_filters_are_read_as_catch_reads_them(self):
+        names = ["a page, kept: FP8", "a page that is kept"]
+        for pattern in ("a page that is kept", "a page that*", "*kept: FP8"):
+            self.assertTrue(mutants.names_a_test(pattern, names), pattern)
+        for pattern in ("a page*FP8", "a page, kept*", "a book*"):
+            self.assertFalse(mutants.names_a_test(pattern, names), pattern)
+
 
 if __name__ == "__main__":
     unittest.main()
