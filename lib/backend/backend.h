@@ -121,10 +121,11 @@ using BindProgress = FunctionRef<void(std::size_t bytes)>;
 // the exact ones.
 //
 // Calls run in order, and may run later: until download() or synchronize() returns, a caller knows
-// nothing of their outcome, and an error of theirs comes from there. Arguments are copied, handles
-// stay alive as long as their model. Nothing but a Backend reads or writes the memory behind a
-// TensorView of its own. Within one pass all stores into a layer's cache come before its reads: a
-// query reads its own chunk from pages, too. One caller at a time.
+// nothing of their outcome, an error of theirs comes from there, and the memory that they were
+// given stays. Arguments are copied, handles stay alive as long as their model; bind() and
+// bind_experts() have done their work when they return. Nothing but a Backend reads or writes the
+// memory behind a TensorView of its own. Within one pass all stores into a layer's cache come
+// before its reads: a query reads its own chunk from pages, too. One caller at a time.
 class Backend {
  public:
   virtual ~Backend() = default;

@@ -99,39 +99,60 @@ void Forward::allocate_caches(const ForwardOptions& options) {
   hidden_ = take(hidden_row_bytes(config_, options));
   hidden_.dtype = buffers_.final_h.dense.dtype;
   hidden_.cols = hidden_.stride = config_.hidden_size;
+  if (!shapes_.row_buckets.empty()) define_mtp_rows();
+}
+
+// Rows that only fill a pass up to its width take no hidden state, and yet theirs is read.
+void Forward::define_mtp_rows() {
+  const TensorView all = buffers_.mtp_hidden;
+  const std::vector<std::byte> zeros(static_cast<std::size_t>(all.cols * dtype_size(all.dtype)));
+  for (std::int64_t row = 0; row < all.rows; ++row)
+    backend_.upload(all.slice(row, 1), zeros.data());
 }
 
 // Whatever belongs to a page, and nothing else: what copies, saves or moves one goes through here.
-void Forward::for_each_cache(FunctionRef<void(TensorView cache)> visit) const {
+// A page's row of a part has a record for each of its tokens, one behind the other, or one in all.
+void Forward::for_each_part(FunctionRef<void(TensorView part, PageRecords records)> visit) const {
   for (const PagedKv& kv : caches_) {
-    visit(kv.latent);
-    if (kv.index_key.cols > 0) visit(kv.index_key);
+    const auto records = has_mtp() && &kv == &caches_.back() ? PageRecords::mtp : PageRecords::main;
+    visit(kv.latent, records);
+    const std::int64_t all = kv.index_key.cols, scales = kv.layout.index_page_scales();
+    if (all > 0) visit(kv.index_key.columns(0, all - scales), records);
+    if (scales > 0) visit(kv.index_key.columns(all - scales, scales), records);
   }
-  if (hidden_.data) visit(hidden_);
+  if (hidden_.data) visit(hidden_, PageRecords::one);
 }
 
 void Forward::copy_page(PageCopy copy) {
-  for_each_cache(
-      [&](TensorView cache) { backend_.copy(cache.slice(copy.to, 1), cache.slice(copy.from, 1)); });
+  for_each_part([&](TensorView part, PageRecords) {
+    backend_.copy(part.slice(copy.to, 1), part.slice(copy.from, 1));
+  });
 }
 
-void Forward::read_page(std::int32_t page, std::span<std::byte> out) {
+void Forward::read_page(std::int32_t page, PageTokens tokens, std::span<std::byte> out) {
   DSV32_CHECK(out.size() == page_bytes_, internal, "a page has {} bytes, not {}", page_bytes_,
               out.size());
+  std::vector<Download> parts;
   std::byte* next = out.data();
-  for_each_cache([&](TensorView cache) {
-    backend_.download(next, cache.slice(page, 1));
-    next += cache.cols * dtype_size(cache.dtype);
+  std::ranges::fill(out, std::byte{0});
+  for_each_part([&](TensorView part, PageRecords records) {
+    const std::int64_t record = part.cols / kernels::kPageSize;
+    const std::int64_t written = records == PageRecords::main  ? record * tokens.main
+                                 : records == PageRecords::mtp ? record * tokens.mtp
+                                                               : part.cols;
+    parts.push_back({next, part.slice(page, 1).columns(0, written)});
+    next += part.cols * dtype_size(part.dtype);
   });
+  backend_.download(parts);
 }
 
 void Forward::write_page(std::int32_t page, std::span<const std::byte> in) {
   DSV32_CHECK(in.size() == page_bytes_, internal, "a page has {} bytes, not {}", page_bytes_,
               in.size());
   const std::byte* next = in.data();
-  for_each_cache([&](TensorView cache) {
-    backend_.upload(cache.slice(page, 1), next);
-    next += cache.cols * dtype_size(cache.dtype);
+  for_each_part([&](TensorView part, PageRecords) {
+    backend_.upload(part.slice(page, 1), next);
+    next += part.cols * dtype_size(part.dtype);
   });
   backend_.synchronize();
 }

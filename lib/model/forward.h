@@ -26,6 +26,13 @@ struct ForwardOptions {
   std::int64_t num_pages = 0;
 };
 
+// How many tokens of a page have their records. MTP's come a token later: position i's needs token
+// i + 1.
+struct PageTokens {
+  int main = kernels::kPageSize, mtp = kernels::kPageSize;
+};
+enum class PageRecords { main, mtp, one };  // one a token of the model, or of MTP, or one in all
+
 class Forward {
  public:
   // Asks `backend` whether it can do all this, binds the weights, takes buffers and caches.
@@ -41,7 +48,8 @@ class Forward {
   // A page's bytes with all its caches, each layer's latent and index keys and then MTP's hidden
   // row: for files, and for memory of another kind. Not during run().
   std::size_t page_bytes() const { return page_bytes_; }
-  void read_page(std::int32_t page, std::span<std::byte> out);
+  // Of each record as many as are written; behind them `out` has zeros.
+  void read_page(std::int32_t page, PageTokens tokens, std::span<std::byte> out);
   void write_page(std::int32_t page, std::span<const std::byte> in);
 
   bool has_mtp() const { return weights_.mtp.has_value(); }
@@ -52,7 +60,8 @@ class Forward {
   struct Pass;  // what the layers of one step share
 
   void allocate_caches(const ForwardOptions& options);
-  void for_each_cache(FunctionRef<void(TensorView cache)> visit) const;
+  void define_mtp_rows();
+  void for_each_part(FunctionRef<void(TensorView part, PageRecords records)> visit) const;
   void copy_page(PageCopy copy);  // in every cache
   void layers(Pass& pass);
   void layer(Pass& pass, const LayerWeights& w, const PagedKv& kv, TensorView input);

@@ -82,7 +82,9 @@ ExpertsHandle CudaBackend::bind_experts(std::span<const Linear> experts, BindPro
   std::vector<kernels::Matrix> matrices;
   for (const Linear& w : experts)
     matrices.push_back(take_over(w, static_cast<std::byte*>(memory.get()), offset, progress));
-  stream_.upload(memory.get(), matrices.data(), matrices.size() * sizeof(kernels::Matrix));
+  // At once: what waits for the next call may find the memory given back.
+  stream_.upload(memory.get(), matrices.data(), matrices.size() * sizeof(kernels::Matrix),
+                 [](std::size_t) {});
   return std::make_shared<const CudaExperts>(experts, all_read_fp8(experts), std::move(memory));
 }
 
