@@ -244,19 +244,20 @@ struct Gemm {
     end_block(sums, one, one);
   }
 
-  // Rows [0, rows) and outputs [0, outs) of the tile; out points to its first.
-  template <class T>
-  static __device__ __forceinline__ void store(const Sums& sums, std::byte* out,
+  // Rows [0, rows) and outputs [0, outs) of the tile, as values of `type`; out points to its first.
+  static __device__ __forceinline__ void store(const Sums& sums, ValueType type, std::byte* out,
                                                std::int64_t stride, int rows, int outs) {
+    with_type(type, [&](auto to) {
 #pragma unroll
-    for (int i = 0; i < TM; ++i) {
-      const int row = warp_id() * TM + i;
+      for (int i = 0; i < TM; ++i) {
+        const int row = warp_id() * TM + i;
 #pragma unroll
-      for (int j = 0; j < TN; ++j) {
-        const int n = lane_id() + 32 * j;
-        if (row < rows && n < outs) T::store(out, row * stride + n, sums.all[i][j]);
+        for (int j = 0; j < TN; ++j) {
+          const int n = lane_id() + 32 * j;
+          if (row < rows && n < outs) decltype(to)::store(out, row * stride + n, sums.all[i][j]);
+        }
       }
-    }
+    });
   }
 };
 
@@ -268,10 +269,6 @@ static_assert(Gemm4::kRows == kTile4.rows && Gemm4::kOuts == kTile4.outs);
 static_assert(Gemm16::kRows == kTile16.rows && Gemm16::kOuts == kTile16.outs);
 static_assert(Gemm32::kRows == kTile32.rows && Gemm32::kOuts == kTile32.outs);
 static_assert(Gemm64::kRows == kTile64.rows && Gemm64::kOuts == kTile64.outs);
-
-__device__ __forceinline__ int type_bytes(ValueType type) {  // f32 or bf16
-  return type == ValueType::f32 ? 4 : 2;
-}
 
 }  // namespace dsv32::kernels::cuda
 

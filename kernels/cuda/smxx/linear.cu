@@ -67,12 +67,8 @@ struct LinearTile {
       const int end = col + kStep;
       if (end % block_cols == 0 || end >= cols) end_block(sums, col);
     }
-    with_type(out.type, [&](auto type) {
-      using T = decltype(type);
-      constexpr int size = sizeof(typename T::Stored);
-      G::template store<T>(sums, out.data + (at.first * out.stride + at.first_out) * size,
-                           out.stride, at.rows, outs);
-    });
+    const std::int64_t place = at.first * out.stride + at.first_out;
+    G::store(sums, out.type, out.data + place * type_bytes(out.type), out.stride, at.rows, outs);
   }
 };
 

@@ -103,21 +103,33 @@ struct HeadTile {
       : rows(static_cast<int>(min(std::int64_t{G::kRows}, tokens - first))) {}
 };
 
-template <class G, class T>
+// The rotary part of a tile's queries.
+template <class G>
+__device__ __forceinline__ void rotate_queries(const MlaAbsorbArguments& a, const HeadTile<G>& tile,
+                                               const std::byte* q, std::byte* out) {
+  const std::int64_t q_row = std::int64_t{a.num_heads} * (a.nope + a.rope_dim);
+  const std::int64_t out_row = std::int64_t{a.num_heads} * (a.latent + a.rope_dim);
+  const int half = a.rope_dim / 2;
+  with_type(a.type, [&](auto type) {
+    using T = decltype(type);
+    constexpr int size = sizeof(typename T::Stored);
+    for (int i = static_cast<int>(threadIdx.x); i < tile.rows * half; i += kThreads) {
+      const std::int64_t t = i / half;
+      rotate_pair<T, T>(q + (t * q_row + a.nope) * size, a.rope + (tile.first + t) * a.rope_dim,
+                        a.rope_dim, i % half, a.interleave, out + (t * out_row + a.latent) * size);
+    }
+  });
+}
+
+template <class G>
 __device__ __forceinline__ void absorb(const MlaAbsorbArguments& a) {
-  constexpr int size = sizeof(typename T::Stored);
+  const int size = type_bytes(a.type);
   const HeadTile<G> tile(a.num_tokens);
   const std::int64_t q_width = a.nope + a.rope_dim, out_width = a.latent + a.rope_dim;
   const std::byte* q = a.q + (tile.first * a.num_heads + tile.head) * q_width * size;
   std::byte* out = a.q_latent + (tile.first * a.num_heads + tile.head) * out_width * size;
   if (blockIdx.x + 1 == gridDim.x) {
-    const int half = a.rope_dim / 2;
-    for (int i = static_cast<int>(threadIdx.x); i < tile.rows * half; i += kThreads) {
-      const std::int64_t t = i / half;
-      rotate_pair<T, T>(q + (t * a.num_heads * q_width + a.nope) * size,
-                        a.rope + (tile.first + t) * a.rope_dim, a.rope_dim, i % half, a.interleave,
-                        out + (t * a.num_heads * out_width + a.latent) * size);
-    }
+    rotate_queries(a, tile, q, out);
     return;
   }
   const KvB kv_b(a.kv_b, a.type);
@@ -134,13 +146,13 @@ __device__ __forceinline__ void absorb(const MlaAbsorbArguments& a) {
     G::multiply(s, tile.rows, n, sums);
     if ((d + kStep) % kBlock == 0 || d + kStep >= a.nope) G::end_block(sums);
   }
-  G::template store<T>(sums, out + tile.out * size, a.num_heads * out_width, tile.rows,
-                       a.latent - tile.out);
+  G::store(sums, a.type, out + tile.out * size, a.num_heads * out_width, tile.rows,
+           a.latent - tile.out);
 }
 
-template <class G, class T>
+template <class G>
 __device__ __forceinline__ void expand(const MlaExpandArguments& a) {
-  constexpr int size = sizeof(typename T::Stored);
+  const int size = type_bytes(a.type);
   const HeadTile<G> tile(a.num_tokens);
   const int row = tile.head * (a.nope + a.v) + a.nope + tile.out;  // of kv_b, the tile's first
   const KvB kv_b(a.kv_b, a.type);
@@ -162,7 +174,7 @@ __device__ __forceinline__ void expand(const MlaExpandArguments& a) {
     if ((c + kStep) % kBlock == 0 || c + kStep >= a.latent) G::end_block(sums);
   }
   std::byte* out = a.out + (tile.first * out_stride + tile.head * a.v + tile.out) * size;
-  G::template store<T>(sums, out, out_stride, tile.rows, a.v - tile.out);
+  G::store(sums, a.type, out, out_stride, tile.rows, a.v - tile.out);
 }
 
 }  // namespace
@@ -184,16 +196,16 @@ extern "C" __global__ void __launch_bounds__(kThreads) dsv32_mla_store(MlaStoreA
 }
 
 extern "C" __global__ void __launch_bounds__(kThreads, 8) dsv32_mla_absorb_4(MlaAbsorbArguments a) {
-  with_type(a.type, [&](auto type) { absorb<Gemm4, decltype(type)>(a); });
+  absorb<Gemm4>(a);
 }
 extern "C" __global__ void __launch_bounds__(kThreads) dsv32_mla_absorb_32(MlaAbsorbArguments a) {
-  with_type(a.type, [&](auto type) { absorb<Gemm32, decltype(type)>(a); });
+  absorb<Gemm32>(a);
 }
 extern "C" __global__ void __launch_bounds__(kThreads, 8) dsv32_mla_expand_4(MlaExpandArguments a) {
-  with_type(a.type, [&](auto type) { expand<Gemm4, decltype(type)>(a); });
+  expand<Gemm4>(a);
 }
 extern "C" __global__ void __launch_bounds__(kThreads) dsv32_mla_expand_32(MlaExpandArguments a) {
-  with_type(a.type, [&](auto type) { expand<Gemm32, decltype(type)>(a); });
+  expand<Gemm32>(a);
 }
 
 }  // namespace dsv32::kernels::cuda

@@ -81,6 +81,10 @@ __device__ __forceinline__ void quantise_into(const Fp8Rows& out, std::int64_t r
   if (lane_id() == 0) out.scale[row * blocks + block] = scale;
 }
 
+__device__ __forceinline__ int type_bytes(ValueType type) {  // f32 or bf16
+  return type == ValueType::f32 ? 4 : 2;
+}
+
 // Calls `with(F32{})` or `with(Bf16{})`.
 template <class With>
 __device__ __forceinline__ void with_type(ValueType type, With with) {
