@@ -53,9 +53,9 @@ struct Traced {
 };
 
 Model load(const std::filesystem::path& dir, Numerics numerics, bool mtp, std::size_t tokens,
-           const std::string& kernels) {
+           const BackendOptions& backend) {
   LoadOptions options;
-  options.backend.kernel_set = kernels;
+  options.backend = backend;
   options.numerics = numerics;
   options.mtp = mtp;
   options.kv_cache_tokens = 2 * tokens + 64;
@@ -127,22 +127,24 @@ RowErrors row_errors(const std::vector<float>& got, const std::vector<float>& wa
 
 class Case {
  public:
-  Case(const std::filesystem::path& dir, const std::string& kernels, Report& report)
-      : dir_(dir), kernels_(kernels), report_(report), want_(dir) {
-    name_ = dir.filename().string() + (kernels.empty() ? "" : " [" + kernels + "]");
+  Case(const std::filesystem::path& dir, const BackendOptions& backend, Report& report)
+      : dir_(dir), backend_(backend), report_(report), want_(dir) {
+    const std::string where =
+        backend.device == Device::cpu ? backend.kernel_set : std::string(to_string(backend.device));
+    name_ = dir.filename().string() + (where.empty() ? "" : " [" + where + "]");
     ids_ = want_.values<std::int32_t>("ids");
     rows_ = want_.values<std::int32_t>("rows");
   }
 
   void run() {
     const bool mtp = want_.has("exact.mtp_logits");
-    const Model model = load(dir_, Numerics::exact, mtp, ids_.size(), kernels_);
+    const Model model = load(dir_, Numerics::exact, mtp, ids_.size(), backend_);
     vocab_ = static_cast<std::size_t>(model.config().vocab_size);
     const Traced exact = trace(model, mtp, ids_);
     compare_exact(model, exact, mtp);
     if (!want_.has("native.logits")) return;
     const Traced native =
-        trace(load(dir_, Numerics::native, mtp, ids_.size(), kernels_), mtp, ids_);
+        trace(load(dir_, Numerics::native, mtp, ids_.size(), backend_), mtp, ids_);
     compare_native(native, mtp);
     const RowErrors control = errors(exact.logits, "native.logits");
     result("control: exact logits fail as native ones", !native_ok(control),
@@ -253,7 +255,8 @@ class Case {
   }
 
   std::filesystem::path dir_;
-  std::string kernels_, name_;
+  BackendOptions backend_;
+  std::string name_;
   Report& report_;
   Expected want_;
   std::vector<std::int32_t> ids_, rows_;
@@ -265,18 +268,26 @@ class Case {
 int run_model(const Args& args) {
   Report report;
   Args dirs = args;
-  std::vector<std::string> kernel_sets = {""};  // the best
+  std::vector<BackendOptions> backends(1);  // the CPU's best
   if (dirs.size() >= 2 && dirs[0] == "--kernels") {
-    kernel_sets = dirs[1] == "all" ? test::only_tested(available_backends().front().kernel_sets)
-                                   : Args{dirs[1]};
+    const Args sets = dirs[1] == "all" ? test::only_tested(available_backends().front().kernel_sets)
+                                       : Args{dirs[1]};
+    backends.clear();
+    for (const std::string& set : sets) {
+      if (set == "reference" && sets.size() > 1) continue;  // the oracle: slow
+      backends.push_back({.kernel_set = set});
+    }
+    dirs.erase(dirs.begin(), dirs.begin() + 2);
+  } else if (dirs.size() >= 2 && dirs[0] == "--module") {
+    backends = {{.device = Device::cuda, .module_path = dirs[1]}};
     dirs.erase(dirs.begin(), dirs.begin() + 2);
   }
-  if (dirs.empty()) throw UsageError("usage: model [--kernels NAME|all] DIR...");
+  if (dirs.empty())
+    throw UsageError("usage: model [--kernels NAME|all | --module LIBDSV32_CUDA.so] DIR...");
   for (const std::string& dir : dirs) {
-    for (const std::string& kernels : kernel_sets) {
-      if (kernels == "reference" && kernel_sets.size() > 1) continue;  // the oracle: slow
+    for (const BackendOptions& backend : backends) {
       try {
-        Case(dir, kernels, report).run();
+        Case(dir, backend, report).run();
       } catch (const Error& error) {
         report.result(dir, false, error.what());
       }

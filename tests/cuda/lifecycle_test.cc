@@ -1,5 +1,7 @@
-// Models that come and go on GPUs that break, fill up or go away.
+// Models that come and go on GPUs that break, fill up or go away, and on any schedule.
+#include <exception>
 #include <memory>
+#include <thread>
 
 #include "tests/cuda/fake.h"
 #include "tests/support/catch.h"
@@ -16,7 +18,8 @@ Bits last_row(const Model& model, const Tokens& text) {
   return row;
 }
 
-TEST_CASE("a GPU that breaks is broken for all of its models, and for none of the other's") {
+TEST_CASE("a GPU that breaks is broken for all of its models, and for none of the other's",
+          "[quick]") {
   const Fake fake;
   const Tokens text = some_tokens(6, 21);
   auto first = std::make_unique<Model>(load_on(0)), second = std::make_unique<Model>(load_on(0));
@@ -35,7 +38,7 @@ TEST_CASE("a GPU that breaks is broken for all of its models, and for none of th
   CHECK(equal(want, last_row(elsewhere, text)));
 }
 
-TEST_CASE("a model ends without a word when the GPU has gone, or frees nothing") {
+TEST_CASE("a model ends without a word when the GPU has gone, or frees nothing", "[quick]") {
   for (const int nth : {1, 2, 5}) {
     const Fake fake;
     INFO(nth);
@@ -107,6 +110,60 @@ TEST_CASE("loading again and again takes no more than once", "[quick]") {
     CHECK(fake.count("device_peak") == most);
     check_clean(fake);
   }
+}
+
+struct Schedule {
+  const char* what;
+  long long value;
+};
+
+TEST_CASE("the order in which a GPU works touches no bit") {
+  const Tokens text = some_tokens(7, 24);
+  Bits want;
+  {
+    const Fake fake;
+    want = last_row(load_on(0), text);
+  }
+  for (const Schedule& schedule :
+       {Schedule{"seed", 2}, Schedule{"seed", 3}, Schedule{"order", 1}, Schedule{"order", 2},
+        Schedule{"eager", 1}, Schedule{"early", 60}}) {
+    INFO(schedule.what << " " << schedule.value);
+    const Fake fake;
+    fake.set(schedule.what, schedule.value);
+    CHECK(equal(want, last_row(load_on(0), text)));
+    check_clean(fake);
+  }
+}
+
+TEST_CASE("two threads, each with models on a GPU of its own") {
+  const Fake fake;
+  const Tokens text = some_tokens(5, 25);
+  const Bits want = last_row(load_on(0), text);
+  Bits rows[2];
+  std::exception_ptr errors[2];
+  {
+    std::vector<std::jthread> threads;
+    for (int i = 0; i < 2; ++i) {
+      threads.emplace_back([&, i] {
+        try {
+          for (int round = 0; round < 2; ++round) rows[i] = last_row(load_on(i), text);
+        } catch (...) {
+          errors[i] = std::current_exception();
+        }
+      });
+    }
+  }
+  for (int i = 0; i < 2; ++i) {
+    CHECK(errors[i] == nullptr);
+    CHECK(equal(want, rows[i]));
+  }
+  check_clean(fake);
+}
+
+TEST_CASE("a model that a program never ends, ends with it", "[quick]") {
+  static const Model model = load_on(0);
+  static Session session(model);
+  CHECK(session.append(TokenId{3}).size() > 0);
 }
 
 }  // namespace

@@ -35,9 +35,17 @@ const char* call_name(Call which) {
   return kNames[static_cast<std::size_t>(which)];
 }
 
-std::vector<std::shared_ptr<Context>>& context_stack() {
-  thread_local std::vector<std::shared_ptr<Context>> stack;
-  return stack;
+// A thread's own. A program's static destructors come behind those of its main thread: they get
+// one more, which nobody destroys.
+ContextStack& context_stack() {
+  thread_local bool gone = false;
+  struct Own {
+    ~Own() { gone = true; }
+    ContextStack stack;
+  };
+  thread_local Own own;
+  static ContextStack* const last = new ContextStack;
+  return gone ? *last : own.stack;
 }
 
 // Never destroyed: a program may call from its own static destructors.

@@ -247,7 +247,8 @@ class Driver {
 };
 
 // Stack of contexts of this thread.
-std::vector<std::shared_ptr<Context>>& context_stack();
+using ContextStack = std::vector<std::shared_ptr<Context>>;
+ContextStack& context_stack();
 const char* call_name(Call call);
 std::size_t shared_limit(const Settings& settings);  // of a block that asks for it
 

@@ -141,6 +141,7 @@ Outcome outcome_of(const std::string& ptx, const Options& options) {
   run_gemm(world, module, outcome);
   run_attention(world, module, 0.5f, outcome);
   run_attention(world, module, 20.0f, outcome);
+  run_attention(world, module, 300.0f, outcome);  // a maximum that is another head's: 0 or infinity
   run_top_k(world, module, false, outcome);
   run_top_k(world, module, true, outcome);
   return outcome;
