@@ -2,9 +2,10 @@
 # Sets this machine up, builds everything, runs all tests; the last line is "N passed, N failed".
 #   --full    also: all mutants instead of four, every kernel set under the sanitizers, 163,840
 #             positions, a million rows for the sampler, every command of README and docs in a clean
-#             clone, all tests built by clang, the kernels for 64-bit ARM
+#             clone, all tests on the emulated GPU, all tests built by clang, the kernels for 64-bit ARM
 #   --quick   build and tests only
-# Without an option it takes about 40 minutes on two cores with nothing built. Slow checks
+# Without an option it takes about 40 minutes on two cores with nothing built, and 6 more where there
+# is an nvcc 13.0 (the GPU's part, on an emulated GPU). Slow checks
 # are not repeated while what they depend on is unchanged (lib/stamp.sh); they say so.
 set -euo pipefail
 . "$(dirname "$0")/lib/setup.sh"
@@ -67,6 +68,14 @@ sanitizer() {
   once check_tests "tests ($what)" "${code[@]}" -- ctest --preset "$1" -j "$jobs" "${@:3}"
 }
 
+# The plug-in and its kernels on the emulated GPU, where an nvcc is: 8 minutes of two cores.
+cuda() {
+  if ! scripts/cuda-toolkit.sh --find >build/logs/cuda_toolkit.log 2>&1; then skip "cuda" "no nvcc"; return; fi
+  check "configure (cuda)" cmake --preset cuda
+  check "build (cuda)" cmake --build --preset cuda -j "$jobs"
+  once check_tests "tests ($1)" "${code[@]}" --with .deps/cuda/bin/nvcc -- ctest --preset cuda -j "$jobs" -L "$1"
+}
+
 clang_tests() {
   local clang=$1
   if [ -z "$clang" ]; then skip "clang" "no clang++"; return; fi
@@ -98,6 +107,8 @@ if [ "$mode" != --quick ]; then
   # those of bits have one thread that steps; the others have the threads.
   if [ "$mode" = --full ]; then sanitizer tsan $kernels; else sanitizer tsan $kernels -E '^deferring:|^engine_E1[27]? '; fi
 
+  cuda cuda-quick
+
   # That every benchmark runs, and ends, not that it is fast.
   check "benchmarks" timeout 600 scripts/bench.sh --smoke
 
@@ -121,6 +132,7 @@ if [ "$mode" = --full ]; then
   [ -z "$clang" ] || once check "the sampler, a million times" "${code[@]}" scripts/fuzz.sh --with "$clang" -- \
     scripts/fuzz.sh sampler runs=1000000
   check "commands of the documents" python3 -B tests/public/readme_commands.py . --run
+  cuda cuda
   clang_tests "$clang"
   arm
 fi

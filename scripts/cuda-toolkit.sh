@@ -2,6 +2,7 @@
 # Finds nvcc 13.0, or brings it without root: PyPI's wheels, pinned, into .deps (104 MB to fetch, 271
 # MB on disk). .deps/cuda then leads to it; cmake --preset cuda looks there first.
 #   --wheels   the wheels, whatever the system has
+#   --find     fetches nothing: fails if neither is there
 set -euo pipefail
 . "$(dirname "$0")/lib/setup.sh"
 
@@ -34,13 +35,14 @@ fetch_wheels() {
 
 mkdir -p "$deps"
 case ${1:-} in
-  "") toolkit=$(system_toolkit || true) ;;
+  "" | --find) toolkit=$(system_toolkit || true) ;;
   --wheels) toolkit= ;;
   *) die 2 "no such option: $1" ;;
 esac
 if [ -z "$toolkit" ]; then
   toolkit=$deps/cuda-$release/nvidia/cu13
   if ! is_right "$toolkit"; then
+    [ "${1:-}" != --find ] || die 3 "no nvcc $release"
     python3 -m pip --version >/dev/null 2>&1 || die 3 "no nvcc $release, and no pip to fetch it with: install python3-pip, or the CUDA toolkit $release"
     step "nvcc $release from PyPI" fetch_wheels
   fi
