@@ -1,6 +1,7 @@
 // Topic gemm on the emulated GPU: every weight against its twin; rows alone and in company; experts
 // as if each were alone.
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "tests/cuda/kernels_machine.h"
@@ -79,6 +80,55 @@ TEST_CASE("linear equals its twin over thousands of columns") {
   for (const WeightKind& kind : kWeightKinds) {
     check_linear(data, kind, 2, 2052, 0);
     check_linear(data, kind, 17, 640, 0);
+  }
+}
+
+// Without the signs.
+Bytes magnitudes(Bytes values, std::size_t first, int size) {
+  for (std::size_t i = first + static_cast<std::size_t>(size) - 1; i < values.size();
+       i += static_cast<std::size_t>(size))
+    values[i] &= std::byte{0x7F};
+  return values;
+}
+
+// Values from 2^-30 to 2^30 side by side: an f32 sum in any order is within so many roundings of
+// the sum of magnitudes.
+void check_magnitudes(Data& data, const WeightKind& kind, ValueType x_type) {
+  const int rows = 6, cols = 301, outs = 70;
+  const WeightData w(data, outs, cols, kind);
+  RowsOfX x(data, rows, cols, x_type, kind.pow2);
+  for (float& scale : x.scale) scale = std::ldexp(scale, data.integer(-30, 30));
+  if (x_type != ValueType::e4m3) {
+    std::vector<float> values = data.floats(std::int64_t{rows} * cols);
+    for (float& v : values) v = std::ldexp(v, data.integer(-30, 30));
+    x.data = Data::stored(values, x_type);
+  }
+  WeightData all_w = w;
+  RowsOfX all_x = x;
+  all_w.data = magnitudes(w.data, 1, bytes_of(kind.type));
+  all_w.matrix.data = all_w.data.data() + 1;
+  all_x.data = magnitudes(x.data, 0, bytes_of(x_type));
+  const auto twin = [&](const WeightData& weight, const RowsOfX& in) {
+    return read(run_linear(reference_twins(), linear_call(weight, kind, in, rows, cols, outs)),
+                ValueType::f32);
+  };
+  const std::vector<double> want = twin(w, x), size = twin(all_w, all_x);
+  KernelMachine gpu;
+  const std::vector<double> got = read(
+      run_on(gpu, put_weight(gpu, w, 0), put_rows(gpu, x, cols), ValueType::f32, rows, cols, outs),
+      ValueType::f32);
+  double worst = 0.0;
+  for (std::size_t i = 0; i < got.size(); ++i)
+    worst = std::max(worst, std::fabs(got[i] - want[i]) / std::max(size[i], 1e-30));
+  INFO("weight " << int(kind.type) << " pow2 " << kind.pow2 << ", x " << int(x_type));
+  CHECK(worst <= (cols + 8) * 0x1p-24);
+}
+
+TEST_CASE("linear over magnitudes far apart loses no more than f32 sums do", "[quick]") {
+  Data data(216);
+  for (const WeightKind& kind : kWeightKinds) {
+    if (kind.type == ValueType::int8 || kind.type == ValueType::int4) continue;  // no sign bit
+    for (const ValueType x_type : types_of_x(kind)) check_magnitudes(data, kind, x_type);
   }
 }
 

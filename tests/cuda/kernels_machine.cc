@@ -1,6 +1,7 @@
 #include "tests/cuda/kernels_machine.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <fstream>
 #include <iterator>
 #include <map>
@@ -32,6 +33,12 @@ const std::map<std::string, ptxemu::Module>& kernel_files() {
 
 ptxemu::Address address_of(const void* pointer) {
   return reinterpret_cast<ptxemu::Address>(pointer);
+}
+
+// What the fake driver's variables say, so that all of a program runs on another schedule.
+std::uint64_t number_of(const char* variable) {
+  const char* value = std::getenv(variable);
+  return value != nullptr ? std::strtoull(value, nullptr, 10) : 0;
 }
 
 }  // namespace
@@ -70,12 +77,13 @@ void KernelMachine::run(const cuda::Launch& launch, std::span<const std::byte> a
   const cuda::KernelName& name = cuda::kKernelNames[static_cast<int>(launch.kernel)];
   const auto file = kernel_files().find(name.file);
   const auto number = static_cast<std::size_t>(std::distance(kernel_files().begin(), file));
-  const ptxemu::Report report = machine_.run(loaded_[number], name.function,
-                                             {.grid = {launch.grid_x, launch.grid_y, launch.grid_z},
-                                              .block = {launch.threads, 1, 1},
-                                              .dynamic_shared = launch.shared,
-                                              .parameters = arguments},
-                                             {.seed = seed_});
+  const ptxemu::Report report = machine_.run(
+      loaded_[number], name.function,
+      {.grid = {launch.grid_x, launch.grid_y, launch.grid_z},
+       .block = {launch.threads, 1, 1},
+       .dynamic_shared = launch.shared,
+       .parameters = arguments},
+      {.seed = seed_ + number_of("FAKECUDA_SEED"), .eager = number_of("FAKECUDA_EAGER") != 0});
   INFO(name.function << ": " << report.text());
   REQUIRE(report.clean());
   instructions_ += report.instructions;
