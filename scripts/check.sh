@@ -4,7 +4,7 @@
 #             positions, a million rows for the sampler, every command of README and docs in a clean
 #             clone, all tests on the emulated GPU, all tests built by clang, the kernels for 64-bit ARM
 #   --quick   build and tests only
-# Without an option it takes about 40 minutes on two cores with nothing built, and 6 more where there
+# Without an option it takes about 40 minutes on two cores with nothing built, and 8 more where there
 # is an nvcc 13.0 (the GPU's part, on an emulated GPU). Slow checks
 # are not repeated while what they depend on is unchanged (lib/stamp.sh); they say so.
 set -euo pipefail
@@ -107,7 +107,7 @@ if [ "$mode" != --quick ]; then
   # those of bits have one thread that steps; the others have the threads.
   if [ "$mode" = --full ]; then sanitizer tsan $kernels; else sanitizer tsan $kernels -E '^deferring:|^engine_E1[27]? '; fi
 
-  cuda cuda-quick
+  if [ "$mode" = --full ]; then cuda cuda; else cuda cuda-quick; fi
 
   # That every benchmark runs, and ends, not that it is fast.
   check "benchmarks" timeout 600 scripts/bench.sh --smoke
@@ -132,7 +132,6 @@ if [ "$mode" = --full ]; then
   [ -z "$clang" ] || once check "the sampler, a million times" "${code[@]}" scripts/fuzz.sh --with "$clang" -- \
     scripts/fuzz.sh sampler runs=1000000
   check "commands of the documents" python3 -B tests/public/readme_commands.py . --run
-  cuda cuda
   clang_tests "$clang"
   arm
 fi

@@ -73,6 +73,7 @@ Forward::Forward(const ModelConfig& config, const ForwardOptions& options, Backe
       buffers_(config, options.buffers, static_cast<std::byte*>(memory_.get())),
       inputs_(capacity_, buffers_.inputs) {
   allocate_caches(options);
+  if (has_mtp() && !shapes_.row_buckets.empty()) define_mtp_rows();
   bind_weights(weights_, backend_, progress);
 }
 
@@ -99,7 +100,6 @@ void Forward::allocate_caches(const ForwardOptions& options) {
   hidden_ = take(hidden_row_bytes(config_, options));
   hidden_.dtype = buffers_.final_h.dense.dtype;
   hidden_.cols = hidden_.stride = config_.hidden_size;
-  if (!shapes_.row_buckets.empty()) define_mtp_rows();
 }
 
 // Rows that only fill a pass up to its width take no hidden state, and yet theirs is read.

@@ -163,7 +163,8 @@ void check_cached(const std::string& name, bool mtp) {
     if (i % 70 == 69) world.fill();
   };
   const auto met = [&] {
-    return world.compared > 200 && world.hits > 0 && world.inside > 0 && world.evicted > 0;
+    return world.compared > (is_slow() ? 200 : 1000) && world.hits > 0 && world.inside > 0 &&
+           world.evicted > 0;
   };
   CHECK(run_until_met(is_slow() ? 140 : 280, step, met));
   world.end();
