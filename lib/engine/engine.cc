@@ -13,7 +13,6 @@
 namespace dsv32 {
 namespace {
 
-std::size_t pages_for(std::size_t tokens) { return (tokens + kPageTokens - 1) / kPageTokens; }
 
 int checked_sequences(const EngineOptions& options, const LoadedModel& model) {
   const int most = model.options.max_sequences;

@@ -11,8 +11,6 @@ namespace {
 constexpr std::size_t kPage = kPageTokens;
 static_assert(kPage == kernels::kPageSize);
 
-std::size_t pages_for(std::size_t tokens) { return (tokens + kPage - 1) / kPage; }
-
 // The position that the next step behind `size` tokens writes first: MTP's row of the last token is
 // written with the next one.
 std::size_t first_written(std::size_t size, const LoadedModel& model) {
@@ -70,6 +68,31 @@ void Sequence::offer_to(PrefixCache& cache, std::string_view scope, bool goes_on
   // With MTP a page is known by the token behind it, too.
   cache.offer(scope, tokens().first(std::min(size(), whole * kPage + 1)), pages_);
   offered_ = whole;
+}
+
+std::vector<LoadedModel::PagePart> Sequence::page_parts() const {
+  std::vector<LoadedModel::PagePart> parts;
+  parts.reserve(pages_.size());
+  // MTP's row of the last token is written with the next one.
+  const std::size_t drafted = size() - std::min<std::size_t>(size(), 1);
+  for (std::size_t i = 0; i < pages_.size(); ++i) {
+    const auto here = [&](std::size_t tokens) {
+      return static_cast<int>(std::min(kPage, tokens - std::min(tokens, i * kPage)));
+    };
+    parts.push_back({.page = pages_[i], .tokens = {.main = here(size()), .mtp = here(drafted)}});
+  }
+  return parts;
+}
+
+void Sequence::restore(std::vector<TokenId> tokens, std::vector<std::int32_t> pages,
+                       bool mtp_stale) {
+  DSV32_CHECK(tokens_.empty() && pages_.empty(), internal, "{} tokens are here already", size());
+  DSV32_CHECK(pages.size() == pages_for(tokens.size()), internal, "{} pages for {} tokens",
+              pages.size(), tokens.size());
+  tokens_ = std::move(tokens);
+  pages_ = std::move(pages);
+  mtp_stale_ = mtp_stale;
+  pool().set_written(pages_);
 }
 
 void Sequence::check_room(std::size_t kept, std::size_t size) const {

@@ -38,6 +38,12 @@ class Sequence {
   // offered yet and, with MTP, what the next step does not write: else that would be a copy.
   void offer_to(PrefixCache& cache, std::string_view scope, bool goes_on);
 
+  // For a file: its pages in order, with what of each is written; and an empty one from what was
+  // read, which owns `pages` from then on and says that they are written.
+  std::vector<LoadedModel::PagePart> page_parts() const;
+  bool mtp_stale() const { return mtp_stale_; }
+  void restore(std::vector<TokenId> tokens, std::vector<std::int32_t> pages, bool mtp_stale);
+
   // Throws capacity if there are no pages for `size` tokens whose first `kept` stay as they are
   // here.
   void check_room(std::size_t kept, std::size_t size) const;

@@ -1,4 +1,4 @@
-// Session: append, sync, truncate, fork. (The passes: common_append.cc.)
+// Session: append, sync, truncate, fork, save, load. (The passes: common_append.cc.)
 #include "dsv32/session.h"
 
 #include <algorithm>
@@ -9,6 +9,7 @@
 #include "lib/base/check.h"
 #include "lib/base/held.h"
 #include "lib/engine/common_append.h"
+#include "lib/engine/saved_session.h"
 #include "lib/engine/session_state.h"
 
 namespace dsv32 {
@@ -129,6 +130,18 @@ void SessionState::copy_from(const SessionState& other) {
   sequence_.share(other.sequence_);
 }
 
+void SessionState::save(const std::filesystem::path& file, const std::stop_token& cancel) const {
+  shared().check_files();
+  SavedFile out(file);
+  write_session(shared(), sequence_, logits_, out, cancel);
+  out.commit();
+}
+
+void SessionState::load(const std::filesystem::path& file, const std::stop_token& cancel) {
+  FileReader in(file);
+  logits_ = read_session(shared(), sequence_, in, cancel);
+}
+
 void SessionState::observe(const TraceOptions& options, TraceSink sink) {
   DSV32_CHECK(!options.mtp_logits || shared().has_mtp(), unsupported,
               "MTP logits need LoadOptions::mtp and a model with an MTP layer");
@@ -195,6 +208,17 @@ const Model& Session::model() const& { return state().model; }
 
 SparseStats Session::sparse_stats() const noexcept {
   return impl_ && impl_->shared().is_own_process() ? impl_->stats.get() : SparseStats{};
+}
+
+void Session::save(const std::filesystem::path& file, std::stop_token cancel) const {
+  const InUse use(state().in_use);
+  impl_->save(file, cancel);
+}
+
+Session Session::load(Model model, const std::filesystem::path& file, std::stop_token cancel) {
+  Session session(std::move(model));
+  session.impl_->load(file, cancel);
+  return session;
 }
 
 void Session::observe(const TraceOptions& options, TraceSink sink) {

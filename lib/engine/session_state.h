@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <filesystem>
 #include <memory>
 #include <mutex>
 #include <span>
@@ -64,6 +65,8 @@ class SessionState {
   void offer_to(PrefixCache& cache, std::string_view scope) {
     sequence_.offer_to(cache, scope, false);
   }
+  void save(const std::filesystem::path& file, const std::stop_token& cancel) const;
+  void load(const std::filesystem::path& file, const std::stop_token& cancel);  // by an empty one
   void observe(const TraceOptions& options, TraceSink sink);
   std::span<const TokenId> tokens() const { return sequence_.tokens(); }
   std::span<const float> logits() const { return logits_; }

@@ -2,10 +2,13 @@
 #ifndef DSV32_LIB_MODEL_LOADED_MODEL_H_
 #define DSV32_LIB_MODEL_LOADED_MODEL_H_
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <optional>
+#include <span>
 #include <stop_token>
 #include <string>
 #include <string_view>
@@ -15,6 +18,7 @@
 
 #include "lib/backend/backend.h"
 #include "lib/base/float_state.h"
+#include "lib/base/function_ref.h"
 #include "lib/model/forward.h"
 #include "lib/model/page_pool.h"
 #include "lib/model/turn.h"
@@ -39,6 +43,25 @@ class LoadedModel {
   // between layers, state in a forked child or as Turns::wait, and, once the device has failed,
   // that error for ever.
   void step(const Batch& batch, StepResult& result, const std::stop_token& cancel);
+
+  // The bytes of pages for a file, one behind the other, when it is their turn; and back. Throw as
+  // step(), `cancel` ends the wait.
+  struct PagePart {
+    std::int32_t page = 0;
+    PageTokens tokens{};
+  };
+  std::size_t page_bytes() const { return forward_->page_bytes(); }
+  void read_pages(std::span<const PagePart> pages, std::span<std::byte> out,
+                  const std::stop_token& cancel);
+  void write_pages(std::span<const std::int32_t> pages, std::span<const std::byte> in,
+                   const std::stop_token& cancel);
+
+  // "key=value" a line: what the bytes of a page and the logits depend on. `weights` is of samples,
+  // as in Checkpoint::fingerprint; where the whole of them was verified, `all_weights` is there,
+  // too. `kernel_set` is for information. Thread-safe; reads files the first time.
+  std::string description() const;
+
+  void log(LogLevel level, const std::string& message) const noexcept;
 
   std::size_t kv_cache_bytes() const { return forward_->kv_cache_bytes(); }
   std::size_t activation_bytes() const {
@@ -69,8 +92,10 @@ class LoadedModel {
   std::int32_t owner_process;
 
  private:
+  std::string weights_print(Verify verify) const;
   void progress(double fraction) const;
-  void log(LogLevel level, const std::string& message) const noexcept;
+  // Throws as step().
+  void in_turn(const std::stop_token& cancel, FunctionRef<void()> work);
   void warn(const std::string& message) const noexcept;  // unless it is empty
   void check_wishes() const;
   void check_memory();
@@ -88,6 +113,8 @@ class LoadedModel {
   std::unique_ptr<Forward> forward_;
   std::optional<Error> broken_;
   std::atomic<bool> said_nan_{false};
+  mutable std::mutex prints_mutex_;
+  mutable std::array<std::string, 3> prints_;  // by Verify; empty: not asked for yet
 };
 
 class Model::Impl : public LoadedModel {

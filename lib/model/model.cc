@@ -180,21 +180,40 @@ void LoadedModel::warn(const std::string& message) const noexcept {
   if (!message.empty()) log(LogLevel::warning, message);
 }
 
-void LoadedModel::step(const Batch& batch, StepResult& result, const std::stop_token& cancel) {
+void LoadedModel::in_turn(const std::stop_token& cancel, FunctionRef<void()> work) {
   check_process();
-  {
-    const Turns::Turn turn = turns_->wait(cancel);
-    if (broken_) throw *broken_;
-    const OwnState ours(turns_->executor());
-    try {
-      forward_->run(batch, result, cancel);
-    } catch (const Error& error) {
-      if (error.code() == ErrorCode::device || error.code() == ErrorCode::communication)
-        broken_ = error;
-      throw;
-    }
+  const Turns::Turn turn = turns_->wait(cancel);
+  if (broken_) throw *broken_;
+  const OwnState ours(turns_->executor());
+  try {
+    work();
+  } catch (const Error& error) {
+    if (error.code() == ErrorCode::device || error.code() == ErrorCode::communication)
+      broken_ = error;
+    throw;
   }
+}
+
+void LoadedModel::step(const Batch& batch, StepResult& result, const std::stop_token& cancel) {
+  in_turn(cancel, [&] { forward_->run(batch, result, cancel); });
   say_nan(result);
+}
+
+void LoadedModel::read_pages(std::span<const PagePart> pages, std::span<std::byte> out,
+                             const std::stop_token& cancel) {
+  in_turn(cancel, [&] {
+    for (std::size_t i = 0; i < pages.size(); ++i)
+      forward_->read_page(pages[i].page, pages[i].tokens,
+                          out.subspan(i * page_bytes(), page_bytes()));
+  });
+}
+
+void LoadedModel::write_pages(std::span<const std::int32_t> pages, std::span<const std::byte> in,
+                              const std::stop_token& cancel) {
+  in_turn(cancel, [&] {
+    for (std::size_t i = 0; i < pages.size(); ++i)
+      forward_->write_page(pages[i], in.subspan(i * page_bytes(), page_bytes()));
+  });
 }
 
 void LoadedModel::say_nan(const StepResult& result) {

@@ -12,6 +12,9 @@
 namespace dsv32 {
 
 inline constexpr std::size_t kPageTokens = 64;  // kernels::kPageSize
+inline std::size_t pages_for(std::size_t tokens) {
+  return (tokens + kPageTokens - 1) / kPageTokens;
+}
 
 // A page whose bytes are worth keeping, as they were then: once it has no owner it stays as it is
 // until its place is needed.

@@ -12,6 +12,7 @@
 #include "lib/base/check.h"
 #include "lib/base/check_enum.h"
 #include "lib/base/float_state.h"
+#include "lib/base/hash.h"
 #include "lib/base/held.h"
 #include "lib/config/logit_values.h"
 #include "lib/weights/checkpoint_impl.h"
@@ -21,23 +22,6 @@ namespace {
 
 constexpr std::size_t kMaxConfigBytes = 1u << 20;
 constexpr std::size_t kMaxTokenizerBytes = 64u << 20;
-
-// FNV-1a over 64 bits: for telling checkpoints apart, not against forgery.
-class Hash {
- public:
-  void add(std::span<const std::byte> bytes) {
-    for (const std::byte b : bytes)
-      state_ = (state_ ^ static_cast<std::uint64_t>(b)) * 0x100000001B3u;
-  }
-  void add(std::string_view text) {
-    add(std::as_bytes(std::span(text)));
-    add(std::as_bytes(std::span("\0", 1)));
-  }
-  std::string hex() const { return formatted("{:016x}", state_); }
-
- private:
-  std::uint64_t state_ = 0xCBF29CE484222325u;
-};
 
 // What a fingerprint reads of a tensor's data if not all: blocks from its first byte to its last,
 // evenly spaced. Few, as each is a page of a file that may be cold.
@@ -148,13 +132,9 @@ std::span<const TensorInfo> Checkpoint::tensors() const& noexcept {
 
 std::vector<std::string> Checkpoint::remarks() const { return held(impl_).remarks; }
 
-std::string Checkpoint::fingerprint(Verify verify) const {
-  const Impl& impl = held(impl_);
-  const FloatState ours;
-  check_enum("verify", verify, Verify::all);
-  Hash hash;
-  hash.add(logit_values(impl.config));
-  for (const TensorInfo& tensor : impl.shards.tensors) {
+void add_model(Hash& hash, const CheckpointFiles& files, Verify verify) {
+  hash.add(logit_values(files.config));
+  for (const TensorInfo& tensor : files.shards.tensors) {
     hash.add(tensor.name);
     hash.add(tensor.dtype);
     for (const std::int64_t dim : tensor.shape) hash.add(std::to_string(dim));
@@ -166,9 +146,16 @@ std::string Checkpoint::fingerprint(Verify verify) const {
       add_blocks(hash, tensor.data);
     }
   }
-  if (impl.folder.has("tokenizer.json")) {
+}
+
+std::string Checkpoint::fingerprint(Verify verify) const {
+  const Impl& impl = held(impl_);
+  const FloatState ours;
+  check_enum("verify", verify, Verify::all);
+  Hash hash;
+  add_model(hash, impl, verify);
+  if (impl.folder.has("tokenizer.json"))
     hash.add(read_text(impl.folder, "tokenizer.json", kMaxTokenizerBytes));
-  }
   return hash.hex();
 }
 

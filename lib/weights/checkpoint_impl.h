@@ -9,6 +9,7 @@
 
 #include "dsv32/checkpoint.h"
 
+#include "lib/base/hash.h"
 #include "lib/weights/shards.h"
 
 namespace dsv32 {
@@ -23,6 +24,10 @@ struct CheckpointFiles {
   ModelConfig config;                // without the MTP layer if the files lack it
   Shards shards;
 };
+
+// What a logit depends on: the values of config.json and, as Checkpoint::fingerprint() says, the
+// weights. How config.json is written is no matter, nor is a tokenizer.
+void add_model(Hash& hash, const CheckpointFiles& files, Verify verify);
 
 class Checkpoint::Impl : public CheckpointFiles {
  public:

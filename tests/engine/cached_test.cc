@@ -11,6 +11,7 @@
 #include "tests/model/sessions.h"
 #include "tests/model/traced_rows.h"
 #include "tests/support/catch.h"
+#include "tests/support/checkpoint_files.h"
 #include "tests/support/new_seed.h"
 #include "tests/support/until_met.h"
 
@@ -45,7 +46,7 @@ class CachedSessions {
     const std::size_t which = random_.below(sessions_.size());
     Held& held = *sessions_[which];
     const std::size_t size = held.session.tokens().size();
-    switch (random_.below(10)) {
+    switch (random_.below(11)) {
       case 0:
       case 1:
         return sessions_.size() < 4 ? add() : void();
@@ -60,6 +61,8 @@ class CachedSessions {
         return drop(which);
       case 6:
         return random_.below(3) == 0 ? engine_.forget(scope()) : void();
+      case 7:
+        return restore(which);
       default:
         if (size == kLength) return;
         const std::size_t count = 1 + random_.below(std::min<std::size_t>(80, kLength - size));
@@ -86,7 +89,7 @@ class CachedSessions {
     CHECK(engine_.stats().cache_tokens_reusable == 0);
   }
 
-  std::size_t compared = 0, wrong = 0, hits = 0, inside = 0, evicted = 0;
+  std::size_t compared = 0, wrong = 0, hits = 0, inside = 0, evicted = 0, restored = 0;
 
  private:
   struct Held {
@@ -135,6 +138,15 @@ class CachedSessions {
   void drop(std::size_t which) {
     sessions_.erase(sessions_.begin() + static_cast<std::ptrdiff_t>(which));
   }
+  // Through a file: what was shared is its own afterwards.
+  void restore(std::size_t which) {
+    const std::size_t text = sessions_[which]->text;
+    sessions_[which]->session.save(folder_.path() / "saved");
+    drop(which);
+    Session session = Session::load(model_, folder_.path() / "saved");
+    restored += session.tokens().size() > kPage ? 1 : 0;
+    hold(std::move(session), text);
+  }
   void hold(Session session, std::size_t text) {
     Held& held = *sessions_.emplace_back(std::make_unique<Held>(std::move(session), text));
     held.session.observe(everything(), [this, &held](const Trace& trace) {
@@ -145,6 +157,7 @@ class CachedSessions {
     });
   }
 
+  const TempFolder folder_;
   Random random_;
   const bool mtp_;
   const Model model_;
@@ -164,20 +177,37 @@ void check_cached(const std::string& name, bool mtp) {
   };
   const auto met = [&] {
     return world.compared > (is_slow() ? 200 : 1000) && world.hits > 0 && world.inside > 0 &&
-           world.evicted > 0;
+           world.evicted > 0 && world.restored > 0;
   };
   CHECK(run_until_met(is_slow() ? 140 : 280, step, met));
   world.end();
 }
 
-TEST_CASE("engine_E12 cached, forked and evicted prefixes keep their bits: FP8 and MTP") {
+TEST_CASE("engine_E12 cached, forked, saved and evicted prefixes keep their bits: FP8 and MTP") {
   check_cached("fp8", true);
 }
-TEST_CASE("engine_E12 cached, forked and evicted prefixes keep their bits: FP8") {
+TEST_CASE("engine_E12 cached, forked, saved and evicted prefixes keep their bits: FP8") {
   check_cached("fp8", false);
 }
-TEST_CASE("engine_E12 cached, forked and evicted prefixes keep their bits: F32 and MTP") {
+TEST_CASE("engine_E12 cached, forked, saved and evicted prefixes keep their bits: F32 and MTP") {
   check_cached("f32", true);
+}
+
+TEST_CASE("engine_E12 a saved session's pages go into the cache") {
+  const TempFolder folder;
+  const Tokens text = some_tokens(200, 8);
+  {
+    Session session(load("fp8", Numerics::native, 512));
+    session.append(text);
+    session.save(folder.path() / "s");
+  }
+  const Model model = load("fp8", Numerics::native, 512);
+  Engine engine(model);
+  engine.cache(Session::load(model, folder.path() / "s"));
+  Session found = engine.cached(text);
+  CHECK(found.tokens().size() == 192);
+  Session fresh(model);
+  CHECK(equal(copy(fresh.append(text)), found.sync(text)));
 }
 
 TEST_CASE("cached() and cache() speak of one Model's sessions that are not in use") {

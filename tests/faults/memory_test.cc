@@ -9,6 +9,7 @@
 #include "dsv32/tool_call_parser.h"
 
 #include "lib/base/thread_pool.h"
+#include "tests/faults/fail_each.h"
 #include "tests/faults/seams.h"
 #include "tests/model/sessions.h"
 #include "tests/support/catch.h"
@@ -24,31 +25,6 @@ Model load(const std::string& name, int threads = 1) {
   options.backend.num_threads = threads;
   options.mtp = name == "fp8";
   return Model::load(golden_model(name), options);
-}
-
-// Runs `call` with its k-th allocation failing, for k = 0, step, 2 step and so on. Each time it
-// must throw bad_alloc or out_of_memory, or do without; then `check` looks at what is left.
-template <class Call, class Check>
-void fail_each_allocation(long step, Call&& call, Check&& check) {
-  long failures = 0;
-  for (long k = 0;; k += step) {
-    bool happened = false;
-    {
-      const FailAllocation fail(k);
-      try {
-        call();
-      } catch (const std::bad_alloc&) {
-        ++failures;
-      } catch (const Error& error) {
-        if (error.code() != ErrorCode::out_of_memory) throw;
-        ++failures;
-      }
-      happened = FailAllocation::happened();
-    }
-    check();
-    if (!happened) break;
-  }
-  CHECK(failures > 0);
 }
 
 TEST_CASE("a cache that does not fit is refused before memory is taken for it") {

@@ -130,6 +130,12 @@ void* seam_mmap(void*, std::size_t, int, int, int, off_t) asm("__wrap_mmap");
 int seam_munmap(void*, std::size_t) asm("__wrap_munmap");
 ssize_t seam_pread(int, void*, std::size_t, off_t) asm("__wrap_pread");
 int seam_openat(int, const char*, int, ...) asm("__wrap_openat");
+ssize_t real_write(int, const void*, std::size_t) asm("__real_write");
+ssize_t seam_write(int, const void*, std::size_t) asm("__wrap_write");
+int real_fsync(int) asm("__real_fsync");
+int seam_fsync(int) asm("__wrap_fsync");
+int real_rename(const char*, const char*) asm("__real_rename");
+int seam_rename(const char*, const char*) asm("__wrap_rename");
 }
 
 void* seam_mmap(void* at, std::size_t size, int protection, int flags, int fd, off_t offset) {
@@ -182,4 +188,29 @@ void seam_start(void* thread, void* state, void (*depend)()) {
 int seam_openat(int folder, const char* name, int flags, ...) {
   if (seams.on_open) seams.on_open(name);
   return real_openat(folder, name, flags);
+}
+
+namespace {
+// Whether the call of this number is the one that fails.
+bool is_failing(int& count, int number) {
+  if (count++ != number) return false;
+  errno = seams.error;
+  return true;
+}
+}  // namespace
+
+ssize_t seam_write(int fd, const void* from, std::size_t size) {
+  if (is_failing(seams.writes, seams.fail_write)) return -1;
+  if (!seams.short_writes) return real_write(fd, from, size);
+  if (seams.writes % 2 == 0) {
+    errno = EINTR;
+    return -1;
+  }
+  return real_write(fd, from, size < 1000 ? size : 1000);
+}
+
+int seam_fsync(int fd) { return is_failing(seams.syncs, seams.fail_sync) ? -1 : real_fsync(fd); }
+
+int seam_rename(const char* from, const char* to) {
+  return is_failing(seams.renames, seams.fail_rename) ? -1 : real_rename(from, to);
 }

@@ -15,15 +15,18 @@ struct Seams {
   static constexpr long kNever = -1;
 
   int fail_map = kNever, fail_read = kNever;
+  int fail_write = kNever, fail_sync = kNever, fail_rename = kNever;
   bool map_nothing = false;   // every mapping of a file fails
   bool lock_nothing = false;  // mlock fails
   int threads = 1 << 20;      // that may still be started
   int error = 0;              // errno of the failing call
   bool short_reads = false;   // a few bytes at a time, every other call interrupted
+  bool short_writes = false;  // likewise
   std::function<void(const std::string& name)> on_open{};  // before openat
   bool fail_memory = false;                                // no memory by mmap
   int maps = 0, unmaps = 0, reads = 0;                     // of files
   std::size_t read_bytes = 0;                              // asked for
+  int writes = 0, syncs = 0, renames = 0;
 };
 extern Seams seams;  // of the thread that tests
 

@@ -3,7 +3,7 @@ import pathlib
 import re
 import sys
 
-ID = re.compile(r"\b(?:ST|OF|DT|IX|MM|CF|TK|CH|PA|SA|SE|RS)-\d\d\b")
+ID = re.compile(r"\b(?:ST|OF|DT|IX|MM|CF|TK|CH|PA|SA|SE|SV|RS)-\d\d\b")
 
 
 def tests(root):

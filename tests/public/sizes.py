@@ -1,12 +1,12 @@
 """Size budgets: prints every offender, exits 1 if there is one. usage: sizes.py ROOT
 
-Files: 400 lines soft (listed), 600 hard. Public headers: 170 a file, 1,400 in all. Functions are
+Files: 400 lines soft (listed), 600 hard. Public headers: 170 a file, 1,500 in all. Functions are
 clang-tidy's (readability-function-size in .clang-tidy).
 """
 import pathlib
 import sys
 
-HARD, SOFT, HEADER, HEADERS = 600, 400, 170, 1400
+HARD, SOFT, HEADER, HEADERS = 600, 400, 170, 1500
 GENERATED = {"lib/text/unicode_table.cc"}
 
 
