@@ -30,6 +30,7 @@ make_models() {
   [ -f $models/fake/config.json ] ||
     step "full-size fake checkpoint" python3 scripts/make_fake_checkpoint.py $models/fake
   make_real_width build/$preset
+  make_pages build/$preset
   [ -n "$large" ] || return 0
   if [ -f $models/layer/config.json ] || [ "$(df --output=avail -B1G $models | tail -1)" -ge 40 ]; then
     make_model build/$preset "layer of 256 experts" $models/layer --layers 1 --dense-layers 0

@@ -12,9 +12,7 @@
 #include <exception>
 #include <linux/futex.h>
 #include <new>
-#include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <sys/syscall.h>
 #include <system_error>
 #include <thread>
@@ -28,6 +26,7 @@
 #include "lib/base/check.h"
 #include "lib/base/float_state.h"
 #include "lib/base/placement.h"
+#include "lib/base/signal_block.h"
 
 namespace dsv32 {
 namespace {
@@ -71,22 +70,6 @@ bool spin_until(std::chrono::microseconds spin, bool yielding, Done&& done) {
   } while (Clock::now() < end);
   return done();
 }
-
-// Blocks every signal for this thread and those it starts, while it lives.
-class SignalBlock {
- public:
-  SignalBlock() {
-    sigset_t all;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before_);
-  }
-  ~SignalBlock() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
-  SignalBlock(const SignalBlock&) = delete;
-  SignalBlock& operator=(const SignalBlock&) = delete;
-
- private:
-  sigset_t before_{};
-};
 
 }  // namespace
 

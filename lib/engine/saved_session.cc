@@ -2,16 +2,16 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
-#include <cstring>
+#include <future>
 #include <map>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
 
 #include "lib/base/check.h"
 #include "lib/base/hash.h"
-#include "lib/base/memory.h"
+#include "lib/base/signal_block.h"
 #include "lib/base/wrong_file.h"
 
 namespace dsv32 {
@@ -82,30 +82,56 @@ void check_description(const LoadedModel& model, std::string_view theirs,
                 quote_path(path.string()), quote(value(saved, "kernel_set")), model.kernel_set()));
 }
 
+// Runs `work` on a thread of its own, if there is one to be had: else when it is asked for.
+template <class Work>
+auto started(bool thread, Work work) {
+  try {
+    const SignalBlock no_signals;
+    if (thread) return std::async(std::launch::async, work);
+  } catch (const std::system_error&) {  // no more threads
+  }
+  return std::async(std::launch::deferred, work);
+}
+
 class Writer {
  public:
   explicit Writer(SavedFile& file) : file_(file) {}
   void write(std::span<const std::byte> bytes) {
     hash_.add(bytes);
+    wait();
     file_.write(bytes);
+  }
+  // The same, but it may go on behind the call, until the next one.
+  void write_behind(std::span<const std::byte> bytes) {
+    hash_.add(bytes);
+    wait();
+    behind_ = started(true, [this, bytes] { file_.write(bytes); });
   }
   void write_hash() { write(bytes_of(hash_.value())); }  // of all before
 
  private:
+  void wait() {  // throws what was thrown there
+    if (behind_.valid()) behind_.get();
+  }
+
   SavedFile& file_;
   Hash hash_;
+  std::future<void> behind_;  // its end waits, too
 };
 
 class Reader {
  public:
   explicit Reader(FileReader& file) : file_(file) {}
 
-  void read(std::span<std::byte> out) {
-    const std::size_t got = file_.read_some(out);
-    done_ += got;
-    DSV32_CHECK(got == out.size(), bad_format, "{} ends at byte {}: it was cut",
-                quote_path(file_.path().string()), done_);
-    hash_.add(out);
+  void read(std::span<std::byte> out) { take(out, file_.read_some(out)); }
+  // The same in two parts, which may run on a thread of its own in between.
+  void begin(std::span<std::byte> out, bool behind) {
+    out_ = out;
+    got_ = started(behind, [this, out] { return file_.read_some(out); });
+  }
+  std::span<std::byte> finish() {
+    take(out_, got_.get());
+    return out_;
   }
   template <class T>
   void read(T& value) {
@@ -125,9 +151,18 @@ class Reader {
   }
 
  private:
+  void take(std::span<const std::byte> out, std::size_t got) {
+    done_ += got;
+    DSV32_CHECK(got == out.size(), bad_format, "{} ends at byte {}: it was cut",
+                quote_path(file_.path().string()), done_);
+    hash_.add(out);
+  }
+
   FileReader& file_;
   Hash hash_;
   std::uint64_t done_ = 0;
+  std::span<std::byte> out_;
+  std::future<std::size_t> got_;  // its end waits, too
 };
 
 Head read_head(Reader& reader, const std::filesystem::path& path) {
@@ -182,12 +217,13 @@ class TakenPages {
   std::vector<std::int32_t> pages_;
 };
 
-// For pages of the model: as many as a piece has room for, at least one, at most `count`.
+// For pages of the model: as many as a piece has room for, at least one, at most a quarter of
+// `count`, so that few pages are several pieces, too.
 class Piece {
  public:
   Piece(const LoadedModel& model, std::size_t count)
       : page_bytes_(model.page_bytes()),
-        pages_(std::min(count, std::max<std::size_t>(1, kPiece / model.page_bytes()))),
+        pages_(count == 0 ? 0 : std::clamp<std::size_t>(kPiece / page_bytes_, 1, (count + 3) / 4)),
         memory_(pages_ * page_bytes_) {}
   std::size_t pages() const { return pages_; }
   std::span<std::byte> bytes(std::size_t pages) {
@@ -213,25 +249,29 @@ void write_session(LoadedModel& model, const Sequence& sequence, std::span<const
             .tokens = sequence.size(),
             .page_bytes = model.page_bytes()};
   head.flags = (sequence.mtp_stale() ? kMtpStale : 0u) | (logits.empty() ? 0u : kLogits);
+  // A disk may be no faster than a core copies: so one piece is written while the next is read.
+  const bool behind = model.has_threads();
+  std::array pieces{Piece(model, parts.size()), Piece(model, behind ? parts.size() : 0)};
   Writer writer(file);
   writer.write(bytes_of(head));
   writer.write(std::as_bytes(std::span(text)));
   writer.write_hash();
   writer.write(std::as_bytes(sequence.tokens()));
   writer.write(std::as_bytes(logits));
-  Piece piece(model, parts.size());
-  for (std::size_t first = 0; first < parts.size(); first += piece.pages()) {
+  const std::size_t pages = pieces[0].pages();
+  for (std::size_t first = 0, i = 0; first < parts.size(); first += pages, ++i) {
     check_cancel(cancel);
-    const auto now = std::span(parts).subspan(first, std::min(piece.pages(), parts.size() - first));
-    const std::span<std::byte> bytes = piece.bytes(now.size());
+    const auto now = std::span(parts).subspan(first, std::min(pages, parts.size() - first));
+    const std::span<std::byte> bytes = pieces[behind ? i % 2 : 0].bytes(now.size());
     model.read_pages(now, bytes, cancel);
-    writer.write(bytes);
+    behind ? writer.write_behind(bytes) : writer.write(bytes);
   }
   writer.write_hash();
 }
 
 std::vector<float> read_session(LoadedModel& model, Sequence& sequence, FileReader& file,
                                 const std::stop_token& cancel) {
+  std::vector<Piece> pieces;  // lives longer than who reads into it
   Reader reader(file);
   const Head head = read_head(reader, file.path());
   DSV32_CHECK(head.text_bytes <= kMaxText, bad_format, "{} is damaged: {} bytes of description",
@@ -251,14 +291,23 @@ std::vector<float> read_session(LoadedModel& model, Sequence& sequence, FileRead
   }
   std::vector<float> logits((head.flags & kLogits) != 0 ? static_cast<std::size_t>(vocab) : 0);
   reader.read(std::as_writable_bytes(std::span(logits)));
-  Piece piece(model, pages.get().size());
-  for (std::size_t first = 0; first < pages.get().size(); first += piece.pages()) {
+  const bool behind = model.has_threads();
+  const std::span<const std::int32_t> all = pages.get();
+  for (const bool needed : {true, behind}) pieces.emplace_back(model, needed ? all.size() : 0);
+  const std::size_t count = pieces[0].pages();
+  const auto part = [&](std::size_t first) {
+    return all.subspan(first, std::min(count, all.size() - first));
+  };
+  const auto begin = [&](std::size_t first, std::size_t i) {
+    if (first < all.size()) reader.begin(pieces[i].bytes(part(first).size()), behind);
+  };
+  begin(0, 0);
+  for (std::size_t first = 0, i = 0; first < all.size(); first += count) {
     check_cancel(cancel);
-    const auto now =
-        pages.get().subspan(first, std::min(piece.pages(), pages.get().size() - first));
-    const std::span<std::byte> bytes = piece.bytes(now.size());
-    reader.read(bytes);
-    model.write_pages(now, bytes, cancel);
+    const std::span<std::byte> bytes = reader.finish();
+    if (behind) begin(first + count, i ^= 1);
+    model.write_pages(part(first), bytes, cancel);
+    if (!behind) begin(first + count, i);
   }
   reader.check_hash();
   reader.check_end();

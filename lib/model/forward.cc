@@ -134,14 +134,15 @@ void Forward::read_page(std::int32_t page, PageTokens tokens, std::span<std::byt
               out.size());
   std::vector<Download> parts;
   std::byte* next = out.data();
-  std::ranges::fill(out, std::byte{0});
   for_each_part([&](TensorView part, PageRecords records) {
     const std::int64_t record = part.cols / kernels::kPageSize;
     const std::int64_t written = records == PageRecords::main  ? record * tokens.main
                                  : records == PageRecords::mtp ? record * tokens.mtp
                                                                : part.cols;
     parts.push_back({next, part.slice(page, 1).columns(0, written)});
-    next += part.cols * dtype_size(part.dtype);
+    const std::int64_t size = dtype_size(part.dtype);
+    std::fill(next + written * size, next + part.cols * size, std::byte{0});
+    next += part.cols * size;
   });
   backend_.download(parts);
 }

@@ -68,6 +68,8 @@ class LoadedModel {
     return forward_->activation_bytes() + backend_->scratch_bytes();
   }
   std::string_view kernel_set() const { return backend_->kernel_set(); }
+  // Of its own, as the caller asked for: who wanted one thread, or has an Executor, gets no other.
+  bool has_threads() const { return !options.backend.executor && backend_->workers().there > 1; }
   bool has_mtp() const { return forward_->has_mtp(); }
   PagePool& pages() const { return *pages_; }  // has a lock of its own
 

@@ -7,6 +7,9 @@ make_model() {  # BUILD STEP FOLDER OPTION...
   rm -rf "$folder"
   step "$name" "$build/examples/cli/dsv32" make-model -o "$folder" --vocab 4096 --max-context 16k "$@"
 }
+make_pages() {  # BUILD
+  make_model "$1" "checkpoint of real pages" build/bench-models/pages --config benchmarks/pages_config.json
+}
 make_real_width() {  # BUILD
   mkdir -p build/bench-models
   make_model "$1" "checkpoint of real width" build/bench-models/real --layers 2 --dense-layers 1 --experts 32

@@ -90,6 +90,42 @@ TEST_CASE("writes that come in pieces are put together") {
   CHECK(bytes_of(folder.path() / "whole") == bytes_of(folder.path() / "pieces"));
 }
 
+TEST_CASE("a save or a load that gets no thread, or fails on one, is as without") {
+  LoadOptions options;
+  options.backend.num_threads = 2;
+  options.kv_cache_tokens = 2048;
+  const Model model = Model::load(golden_model("fp8"), options);
+  const TempFolder folder;
+  const fs::path file = folder.path() / "s.kv", other = folder.path() / "other";
+  Session session(model);
+  session.append(some_tokens(400, 8));  // seven pages, four pieces
+  session.save(file);
+  const std::string want = bytes_of(file);
+  seams = {.threads = 0};
+  session.save(other);
+  const Session loaded = Session::load(model, file);
+  seams = {};
+  CHECK(bytes_of(other) == want);
+  CHECK(std::ranges::equal(loaded.tokens(), session.tokens()));
+  fs::remove(other);
+  session.save(other);
+  const int writes = seams.writes;
+  for (int k = 0; k < writes; ++k) {
+    seams = {.fail_write = k, .error = ENOSPC};
+    check_error(ErrorCode::io, "No space left", [&] { session.save(file); });
+    seams = {};
+    CHECK(bytes_of(file) == want);
+  }
+  std::string changed = want;
+  changed[want.size() / 2] = static_cast<char>(changed[want.size() / 2] ^ 1);
+  const std::size_t free = model.free_cache_tokens();
+  for (const std::string& bytes : {want.substr(0, want.size() - 100'000), changed}) {
+    write_text(file, bytes);
+    check_error(ErrorCode::bad_format, "s.kv", [&] { Session::load(model, file); });
+    CHECK(model.free_cache_tokens() == free);
+  }
+}
+
 TEST_CASE("RS-01 an allocation that fails while saving or loading costs nothing else") {
   const Model model = load_model();
   const TempFolder folder;

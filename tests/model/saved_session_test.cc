@@ -42,7 +42,7 @@ Bits what_follows(Session& session, const Tokens& more) {
 
 TEST_CASE("SV-15 a saved session goes on in another Model with the bits it would have had") {
   const TempFolder folder;
-  const fs::path file = folder.path() / "a.kv";
+  const fs::path file = folder.path() / "a.kv", again = folder.path() / "b.kv";
   conformance::Random random{31};
   for (const Form& form : kForms) {
     const Model model = Model::load(golden(form.name), options_of(form));
@@ -62,6 +62,8 @@ TEST_CASE("SV-15 a saved session goes on in another Model with the bits it would
         Session loaded = Session::load(other, file);
         CHECK(std::ranges::equal(loaded.tokens(), session.tokens()));
         CHECK(equal(copy(session.logits()), loaded.logits()));
+        loaded.save(again);  // with two threads
+        CHECK(bytes_of(again) == bytes_of(file));
         Bits drafts[2];
         Session* const both[] = {&session, &loaded};
         for (int i = 0; i < 2; ++i) {
