@@ -81,6 +81,7 @@ struct SamplingOptions {
   std::string seed{};  // a number; -1 = a fresh one
   std::size_t max_tokens = 0;
   std::size_t think_budget = 0;
+  bool loop = false;
   std::vector<std::string> stop{};
 };
 

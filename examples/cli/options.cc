@@ -284,6 +284,9 @@ void add_sampling(CLI::App& app, SamplingOptions& options) {
   add_size(app, "-n,--max-tokens", options.max_tokens, "Most tokens to write",
            std::numeric_limits<std::size_t>::max());
   add_size(app, "--think-budget", options.think_budget, "Most tokens of thinking; 0 = no limit", 0);
+  app.add_flag(
+      "--loop", options.loop,
+      "End an answer that goes in circles: its last 32 tokens for the fourth time in 1,024");
   app.add_option("--stop", options.stop, "Text that ends the answer; may be repeated")
       ->type_size(1)
       ->allow_extra_args(false);
@@ -401,6 +404,7 @@ dsv32::GenerateOptions asked_for(const SamplingOptions& options, dsv32::Sampling
   result.max_tokens = options.max_tokens;
   result.thinking_budget = options.think_budget;
   result.stop_strings = options.stop;
+  if (options.loop) result.repetition.window = 1024;
   return result;
 }
 

@@ -79,6 +79,9 @@ std::size_t decoded_tokens(const dsv32::Generation& generation) {
 }
 
 std::string cut_short(const dsv32::Generation& generation, std::size_t max_tokens, bool answered) {
+  if (generation.finish_reason == dsv32::FinishReason::repetition)
+    return std::string(answered ? "cut short" : "cut short before it answered") +
+           ": it goes in circles (--loop)";
   if (generation.finish_reason != dsv32::FinishReason::length) return "";
   const bool limit = generation.tokens.size() >= max_tokens;
   std::string text = answered ? "cut short" : "cut short before it answered";

@@ -28,6 +28,14 @@ struct Usage {
   SparseStats sparse{};
 };
 
+// Ends an answer that goes in circles: when its last `ngram` tokens stand `times` times, apart from
+// each other, in its last `window`. A function of the output alone.
+struct Repetition {
+  int window = 0;  // at most 65,536; 0 = off
+  int ngram = 32;  // at least 1
+  int times = 4;   // at least 2, and so that ngram * times fit the window
+};
+
 struct GenerateOptions {
   std::optional<SamplingParams> sampling{};  // none: Model::default_sampling()
   std::size_t max_tokens = 32768;
@@ -43,6 +51,7 @@ struct GenerateOptions {
   // token it is asked before the prompt runs, so that a mask which cannot be is found in time.
   std::function<std::span<const std::uint32_t>(std::span<const TokenId> output)> allowed{};
   bool allowed_in_reasoning = false;  // `allowed` is asked while the model thinks, too
+  Repetition repetition{};            // off; else it may end with FinishReason::repetition
   std::stop_token cancel{};
 
   // Throws as Session::generate would, before any work: invalid_argument or limit for what no model

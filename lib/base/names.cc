@@ -32,6 +32,8 @@ std::string_view to_string(FinishReason value) noexcept {
       return "stop";
     case FinishReason::length:
       return "length";
+    case FinishReason::repetition:
+      return "repetition";
     case FinishReason::cancelled:
       return "cancelled";
     case FinishReason::error:

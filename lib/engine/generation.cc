@@ -23,6 +23,32 @@ void check_stop_tokens(std::span<const TokenId> ids, int vocab_size) {
   }
 }
 
+void check_repetition(const Repetition& loop) {
+  constexpr int kMostWindow = 65'536;  // it is searched at each token
+  if (loop.window == 0) return;
+  const bool counts = loop.ngram >= 1 && loop.times >= 2;
+  const bool fits = counts && std::int64_t{loop.ngram} * loop.times <= loop.window;
+  DSV32_CHECK(loop.window > 0 && loop.window <= kMostWindow && fits, invalid_argument,
+              "repetition: {} times {} tokens in a window of {} can never be, or are too many",
+              loop.times, loop.ngram, loop.window);
+}
+
+// From behind, so that each occurrence found leaves the most room for others.
+bool repeats(std::span<const TokenId> output, const Repetition& loop) {
+  if (loop.window == 0) return false;
+  const auto ngram = static_cast<std::size_t>(loop.ngram);
+  output = output.last(std::min(output.size(), static_cast<std::size_t>(loop.window)));
+  if (output.size() < ngram * static_cast<std::size_t>(loop.times)) return false;
+  const std::span<const TokenId> last = output.last(ngram);
+  int found = 0;
+  for (std::size_t end = output.size(); end >= ngram;) {
+    const bool equal = std::ranges::equal(output.subspan(end - ngram, ngram), last);
+    found += equal ? 1 : 0;
+    end -= equal ? ngram : 1;
+  }
+  return found >= loop.times;
+}
+
 }  // namespace
 
 void GenerateOptions::validate(int vocab_size) const {
@@ -33,6 +59,7 @@ void GenerateOptions::validate(int vocab_size) const {
     if (vocab_size > 0) check_biases(*sampling, static_cast<std::size_t>(vocab_size));
   }
   check_stop_tokens(stop_token_ids, vocab_size);
+  check_repetition(repetition);
   static_cast<void>(StopMatcher(stop_strings));
 }
 
@@ -69,6 +96,7 @@ GenerationState::GenerationState(const GenerationModel& model, std::span<const T
   DSV32_CHECK(options.stop_strings.empty() || model.tokenizer, invalid_argument,
               "stop strings need a tokenizer");
   check_stop_tokens(options.stop_token_ids, model.vocab_size);
+  check_repetition(options.repetition);
   SamplerAccess::check(sampler_, vocab_size_);
   if (model.tokenizer) decoder_.emplace(*model.tokenizer);
   SamplerAccess::use_kernels(sampler_, model.kernel_set);
@@ -120,6 +148,8 @@ std::optional<GeneratedToken> GenerationState::accept(std::span<const float> log
   if (stops_.matched()) {
     out_.stop_string = stops_.match();
     end(FinishReason::stop);
+  } else if (repeats(out_.tokens, options_.repetition)) {
+    end(FinishReason::repetition);
   } else if (out_.tokens.size() >= options_.max_tokens) {
     end(FinishReason::length);
   }

@@ -15,7 +15,9 @@ DSV32_ALL_FIELDS(SamplingParams, temperature, top_p, top_k, min_p, repetition_pe
                  presence_penalty, frequency_penalty, logit_bias, top_logprobs, seed);
 DSV32_ALL_FIELDS(LogitBias, token, bias);
 DSV32_ALL_FIELDS(GenerateOptions, sampling, max_tokens, stop_token_ids, stop_strings,
-                 thinking_budget, stops_in_reasoning, allowed, allowed_in_reasoning, cancel);
+                 thinking_budget, stops_in_reasoning, allowed, allowed_in_reasoning, repetition,
+                 cancel);
+DSV32_ALL_FIELDS(Repetition, window, ngram, times);
 DSV32_ALL_FIELDS(TraceOptions, logits, selection, experts, mtp_logits);
 DSV32_ALL_FIELDS(SessionTokens, session, tokens);
 DSV32_ALL_FIELDS(RenderOptions, drop_thinking, add_bos, add_generation_prompt, context, log);
@@ -122,6 +124,17 @@ ChatOptions short_answer() {
   return options;
 }
 
+// How 24 times the same token end.
+FinishReason in_circles(const Repetition& repetition) {
+  GenerateOptions options = greedy(24);
+  std::vector<std::uint32_t> mask((2048 + 31) / 32);
+  mask[1] = 1u << 8;  // token 40
+  options.allowed = [&](std::span<const TokenId>) { return std::span(mask); };
+  options.allowed_in_reasoning = true;
+  options.repetition = repetition;
+  return generated(options).finish_reason;
+}
+
 const Check kGenerateChecks[] = {
     {"sampling",
      [] {
@@ -181,6 +194,8 @@ const Check kGenerateChecks[] = {
        options.allowed_in_reasoning = true;
        CHECK(generated(options).tokens.front() == 40);
      }},
+    {"repetition",
+     [] { CHECK(in_circles({.window = 8, .ngram = 2, .times = 3}) == FinishReason::repetition); }},
     {"cancel",
      [] {
        std::stop_source source;
@@ -194,6 +209,17 @@ const Check kGenerateChecks[] = {
 TEST_CASE("reports_C11 every field of GenerateOptions") {
   check_all(kGenerateOptions, kGenerateChecks);
 }
+
+const Check kRepetitionChecks[] = {
+    {"window",
+     [] { CHECK(in_circles({.window = 0, .ngram = 2, .times = 3}) == FinishReason::length); }},
+    {"ngram",
+     [] { CHECK(in_circles({.window = 64, .ngram = 9, .times = 3}) == FinishReason::length); }},
+    {"times",
+     [] { CHECK(in_circles({.window = 64, .ngram = 2, .times = 13}) == FinishReason::length); }},
+};
+
+TEST_CASE("reports_C11 every field of Repetition") { check_all(kRepetition, kRepetitionChecks); }
 
 // Whether an observer that asks for this gets something that it does not get otherwise.
 void check_traced(const TraceOptions& options, bool (*given)(const Trace&)) {

@@ -65,6 +65,15 @@ class EndingTest(ModelCase):
                       run("generate", self.model, "--chat", "-n", "5", "--greedy", "Who are you?").stderr)
         self.assertIn("(cut short at 5 tokens (-n))", run("generate", self.model, "-n", "5", "The").stderr)
 
+    def test_an_answer_that_goes_in_circles_ends_if_asked(self):
+        def answer(*options):
+            return run("generate", self.model, "--greedy", "-n", "400", "0 0 0 0 0 0 0", *options)
+        looped, whole = answer("--loop"), answer()
+        self.assertIn("(cut short: it goes in circles (--loop))", looped.stderr)
+        self.assertIn("(cut short at 400 tokens (-n))", whole.stderr)
+        self.assertTrue(whole.stdout.startswith(looped.stdout.rstrip("\n")))
+        self.assertEqual(json.loads(answer("--loop", "--json").stdout)["finish_reason"], "repetition")
+
     def test_reports_E8_json_has_the_same_keys_everywhere(self):
         for options in (("The",), ("--chat", "Hi"), ("--ids", "[0, 5]")):
             out = json.loads(self.ok("generate", self.model, "--json", "-n", "3", *options))
