@@ -3,27 +3,17 @@
 #include <array>
 #include <ctime>
 
+#include "cli/message_json.h"
+
 namespace cli {
 namespace {
 
-Json call_json(const dsv32::ToolCall& call, const std::string& id) {
-  return {{"id", id},
-          {"type", "function"},
-          {"function", {{"name", call.name}, {"arguments", call.arguments_json}}}};
-}
-
 // "call_FINGERPRINT_LINE_CHOICE_CALL": no other call of this batch has it.
-Json message_json(const dsv32::Message& message, const std::string& call_id) {
-  Json result = {{"role", "assistant"}};
-  const bool calls = !message.tool_calls.empty();
-  result["content"] = calls && message.content.empty() ? Json() : Json(message.content);
-  if (!message.reasoning.empty()) result["reasoning_content"] = message.reasoning;
-  if (calls) {
-    Json& list = result["tool_calls"] = Json::array();
-    for (const dsv32::ToolCall& call : message.tool_calls)
-      list.push_back(call_json(call, call_id + std::to_string(list.size())));
-  }
-  return result;
+Json with_ids(dsv32::Message message, const std::string& call_id) {
+  for (std::size_t i = 0; i < message.tool_calls.size(); ++i)
+    message.tool_calls[i].id = call_id + std::to_string(i);
+  message.role = dsv32::Role::assistant;
+  return message_json(message);
 }
 
 Json token_json(dsv32::TokenId token, float logprob, const dsv32::Tokenizer& tokenizer) {
@@ -55,7 +45,7 @@ Json choice_json(std::size_t index, const dsv32::ChatTurn& turn, const BatchRequ
                  const std::string& call_id, const dsv32::Tokenizer& tokenizer) {
   Json choice = {
       {"index", index},
-      {"message", message_json(turn.message, call_id)},
+      {"message", with_ids(turn.message, call_id)},
       {"logprobs", request.logprobs ? logprobs_json(turn.generation, tokenizer) : Json()},
       {"finish_reason", finish_reason(turn)},
       {"seed", turn.generation.seed}};

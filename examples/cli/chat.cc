@@ -8,6 +8,7 @@
 #include <optional>
 #include <unistd.h>
 
+#include "cli/chat_keeper.h"
 #include "cli/cli.h"
 #include "cli/conversation.h"
 #include "cli/line_reader.h"
@@ -23,6 +24,9 @@ constexpr const char* kHelp =
     "/system [TEXT]    show or change the system message; a change forgets the conversation\n"
     "/tools            the tools the model may call\n"
     "/think [on|off]   show or change whether it thinks before it answers\n"
+    "/save             write the conversation and its cache now (with --save)\n"
+    "/load [NAME]      the saved conversations; or go on in one\n"
+    "/fork NAME        go on in a copy of this one\n"
     "/stats            tokens, speed, keys that attention read\n"
     "/exit             leave; so does Ctrl-D\n"
     "Ctrl-C stops an answer; twice, it ends the program. A line that ends in \\ goes on.\n";
@@ -33,6 +37,8 @@ struct ChatCommand {
   ConversationOptions conversation{};
   std::string tools{};
   std::string script{};
+  std::string save{};
+  std::string name = "chat";
   bool no_think = false;
   bool json_lines = false;
 };
@@ -42,9 +48,11 @@ enum class Format { text, json, json_lines };
 // One loop for typed lines, piped lines and scripts.
 class Repl {
  public:
-  Repl(Conversation& conversation, const Terminal& terminal, Interrupt& interrupt, bool typed,
-       Format format)
+  // `keeper` may be null.
+  Repl(Conversation& conversation, ChatKeeper* keeper, const Terminal& terminal,
+       Interrupt& interrupt, bool typed, Format format)
       : conversation_(conversation),
+        keeper_(keeper),
         terminal_(terminal),
         interrupt_(interrupt),
         typed_(typed),
@@ -107,13 +115,19 @@ class Repl {
     if (!typed_ && line[0] == '#') return {};  // scripts have comments
     if (!typed_ && format_ == Format::text && !terminal_.quiet())
       terminal_.write_foreign("> " + line + "\n");
-    if (line[0] == '/') return command(line) ? std::nullopt : std::optional(ended());
+    if (line[0] == '/') {
+      if (!command(line)) return ended();
+      keep([](ChatKeeper& keeper) { keeper.after_turn(); });  // many change what is kept
+      return {};
+    }
     const int code = say(line);
+    keep([](ChatKeeper& keeper) { keeper.after_turn(); });
     return code == kOk ? std::nullopt : std::optional(code);
   }
 
   int ended() const { return failed_ ? kFailure : kOk; }
   void finish() {
+    keep([](ChatKeeper& keeper) { keeper.at_end(); });
     if (format_ == Format::json) terminal_.write(one_line({{"turns", turns_}}) + "\n");
   }
 
@@ -183,6 +197,12 @@ class Repl {
       think(rest);
     } else if (word == "stats") {
       stats();
+    } else if (word == "save") {
+      kept([&] { keeper_->save(); });
+    } else if (word == "load") {
+      load(rest);
+    } else if (word == "fork") {
+      kept([&] { keeper_->fork(rest); });
     } else {
       complain("no command /" + word + " (try /help)");
     }
@@ -224,6 +244,37 @@ class Repl {
              " tokens; all its turns: " + one_line(to_json(conversation_.sparse_stats())) + "\n");
   }
 
+  // What cannot be written is said, and the conversation goes on.
+  template <class Work>
+  void keep(Work&& work) {
+    if (keeper_ == nullptr) return;
+    try {
+      work(*keeper_);
+    } catch (const std::runtime_error& error) {
+      complain(error.what());
+    }
+  }
+  std::string where() const {
+    return "(" + keeper_->name() + ": " + std::to_string(conversation_.exchanges()) +
+           " exchanges, " + std::to_string(conversation_.tokens()) + " tokens at hand)";
+  }
+  // A command that needs a folder.
+  template <class Work>
+  void kept(Work&& work) {
+    if (keeper_ == nullptr) return complain("there is no folder (start with --save DIR)");
+    try {
+      work();
+      say_text(where() + "\n");
+    } catch (const std::runtime_error& error) {
+      complain(error.what());
+    }
+  }
+  void load(const std::string& name) {
+    if (!name.empty() || keeper_ == nullptr) return kept([&] { keeper_->load(name); });
+    for (const std::string& each : keeper_->folder().names())
+      say_text(each + (each == keeper_->name() ? " *" : "") + "\n");
+  }
+
   void say_text(const std::string& text) const {
     if (format_ == Format::text) terminal_.write_foreign(text);
   }
@@ -233,6 +284,7 @@ class Repl {
   }
 
   Conversation& conversation_;
+  ChatKeeper* keeper_;
   const Terminal& terminal_;
   Interrupt& interrupt_;
   bool typed_;
@@ -264,6 +316,31 @@ class Input {
   int fd_ = STDIN_FILENO;
 };
 
+// Goes on in what is there of that name. What options say counts, where they say something.
+std::unique_ptr<ChatKeeper> open_keeper(const ChatCommand& command, Conversation& conversation,
+                                        const Terminal& terminal) {
+  if (command.save.empty()) return nullptr;
+  try {
+    auto keeper = std::make_unique<ChatKeeper>(command.save, command.name, conversation, terminal);
+    if (!keeper->folder().has(command.name)) return keeper;
+    const ConversationOptions asked = conversation.options();
+    keeper->load(command.name);
+    ConversationOptions& now = conversation.options();
+    if (!asked.system.empty()) now.system = asked.system;
+    if (!asked.tools.empty()) now.tools = asked.tools;
+    if (command.no_think) now.thinking = false;
+    now.chat.generate.sampling =
+        generate_options(command.sampling, *now.chat.generate.sampling).sampling;
+    terminal.note("(going on in '" + command.name + "': " +
+                  std::to_string(conversation.exchanges()) + " exchanges; /reset forgets them)");
+    return keeper;
+  } catch (const dsv32::Error&) {
+    throw;
+  } catch (const std::runtime_error& error) {
+    throw UsageError(error.what());
+  }
+}
+
 int run_chat(ChatCommand& command, const GlobalOptions& global) {
   const Terminal terminal(global.color, global.quiet);
   const Input input(command.script);
@@ -294,7 +371,8 @@ int run_chat(ChatCommand& command, const GlobalOptions& global) {
   if (typed)
     terminal.note(std::string(model.is_sparse() ? "sparse" : "dense") + " attention, kernels " +
                   std::string(model.kernel_set()) + "; /help lists the commands");
-  return Repl(conversation, terminal, interrupt, typed, format).run(reader);
+  const std::unique_ptr<ChatKeeper> keeper = open_keeper(command, conversation, terminal);
+  return Repl(conversation, keeper.get(), terminal, interrupt, typed, format).run(reader);
 }
 
 }  // namespace
@@ -313,6 +391,14 @@ void add_chat(CLI::App& root, Context& context) {
   app->add_flag(
       "--jsonl", command->json_lines,
       "Each turn as one line of JSON, when it ends (--json: all in one object at the end)");
+  app->add_option(
+         "--save", command->save,
+         "Keep the conversation in this folder, and go on in it: NAME.json after each turn, "
+         "NAME.kv to spare a prefill")
+      ->type_name("DIR");
+  app->add_option("--name", command->name, "Of the conversation in --save's folder")
+      ->type_name("NAME")
+      ->capture_default_str();
   app->add_flag("--no-think", command->no_think, "Answer at once");
   app->add_flag("--hide-thinking", command->conversation.hide_thinking,
                 "Think, but do not show it");

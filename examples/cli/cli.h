@@ -122,6 +122,8 @@ dsv32::Model load_model(const std::filesystem::path& dir, dsv32::LoadOptions opt
 void check_sampling(const SamplingOptions& options);
 // The model's own sampling, changed by the options that were given.
 dsv32::GenerateOptions generate_options(const SamplingOptions& options, const dsv32::Model& model);
+dsv32::GenerateOptions generate_options(const SamplingOptions& options,
+                                        const dsv32::SamplingParams& own);
 
 // A whole file, or stdin for "-", without a byte order mark. Throws UsageError if it cannot be
 // read, or is UTF-16.

@@ -21,6 +21,17 @@ void add(dsv32::Usage& sum, const dsv32::Usage& part) {
   sum.sparse.nan_queries += part.sparse.nan_queries;
 }
 
+std::vector<dsv32::Message> with_system(const std::string& system, std::vector<std::string> tools,
+                                        const std::vector<dsv32::Message>& messages) {
+  std::vector<dsv32::Message> result;
+  if (!system.empty() || !tools.empty()) {
+    result.push_back({.role = dsv32::Role::system, .content = system});
+    result.back().tools_json = std::move(tools);
+  }
+  result.insert(result.end(), messages.begin(), messages.end());
+  return result;
+}
+
 }  // namespace
 
 Conversation::Conversation(dsv32::Session session, ConversationOptions options,
@@ -31,14 +42,38 @@ Conversation::Conversation(dsv32::Session session, ConversationOptions options,
       interrupt_(interrupt) {}
 
 std::vector<dsv32::Message> Conversation::messages() const {
-  std::vector<dsv32::Message> result;
-  if (!options_.system.empty() || !options_.tools.empty()) {
-    dsv32::Message system{.role = dsv32::Role::system, .content = options_.system};
-    for (const Tool& tool : options_.tools) system.tools_json.push_back(tool.schema_json);
-    result.push_back(std::move(system));
+  std::vector<std::string> tools;
+  for (const Tool& tool : options_.tools) tools.push_back(tool.schema_json);
+  return with_system(options_.system, std::move(tools), history_);
+}
+
+SavedChat Conversation::saved() const {
+  SavedChat chat{.system = options_.system, .thinking = options_.thinking};
+  for (const Tool& tool : options_.tools) chat.tools_json.push_back(tool.schema_json);
+  chat.sampling = options_.chat.generate.sampling.value_or(model().default_sampling());
+  chat.messages = history_;
+  return chat;
+}
+
+void Conversation::resume(SavedChat chat, dsv32::Session session) {
+  const std::vector<dsv32::Message> all = with_system(chat.system, chat.tools_json, chat.messages);
+  const auto mode = chat.thinking ? dsv32::ThinkingMode::thinking : dsv32::ThinkingMode::chat;
+  static_cast<void>(model().chat_template().render(all, mode, {.add_generation_prompt = false}));
+  std::vector<Tool> tools;
+  for (const std::string& schema : chat.tools_json) {
+    const auto same = std::find_if(options_.tools.begin(), options_.tools.end(),
+                                   [&](const Tool& tool) { return tool.schema_json == schema; });
+    tools.push_back(same != options_.tools.end() ? *same : tool_of_schema(schema));
   }
-  result.insert(result.end(), history_.begin(), history_.end());
-  return result;
+  reset();
+  session_ = std::move(session);
+  options_.system = std::move(chat.system);
+  options_.tools = std::move(tools);
+  options_.thinking = chat.thinking;
+  options_.chat.generate.sampling = std::move(chat.sampling);
+  history_ = std::move(chat.messages);
+  for (std::size_t i = 0; i < history_.size(); ++i)
+    if (history_[i].role == dsv32::Role::user) begins_.push_back(i);
 }
 
 void Conversation::reset() {

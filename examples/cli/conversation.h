@@ -9,6 +9,7 @@
 
 #include "cli/interrupt.h"
 #include "cli/output.h"
+#include "cli/saved_chat.h"
 #include "cli/terminal.h"
 #include "cli/tools.h"
 
@@ -33,6 +34,15 @@ class Conversation {
   // Answers a user's message, calling tools as the model asks. What was said stays, however it
   // ended; if it throws before the model wrote anything, the message is forgotten.
   Outcome say(const std::string& text);
+
+  // All that is said, and how; a copy to write into a file.
+  SavedChat saved() const;
+  // Goes on where `chat` ends, on the pages of `session`, whatever they hold. Of its tools those
+  // with a program are `options().tools` of the same name. Throws dsv32::Error if it is no
+  // conversation that the model could read; this one is then as before.
+  void resume(SavedChat chat, dsv32::Session session);
+  const dsv32::Session& session() const noexcept { return session_; }
+  const dsv32::Model& model() const { return session_.model(); }
 
   void reset();
   // Forgets the oldest exchanges, a message and all that answers it, or the newest. Returns how

@@ -416,6 +416,11 @@ dsv32::GenerateOptions generate_options(const SamplingOptions& options, const ds
   return asked_for(options, model.default_sampling());
 }
 
+dsv32::GenerateOptions generate_options(const SamplingOptions& options,
+                                        const dsv32::SamplingParams& own) {
+  return asked_for(options, own);
+}
+
 std::string read_text(const std::string& path) {
   try {
     return read_file(path);

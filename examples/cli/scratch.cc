@@ -122,11 +122,11 @@ std::filesystem::path replaceable(const std::filesystem::path& file) {
 
 }  // namespace
 
-ScratchFile::ScratchFile(const std::filesystem::path& file)
+ScratchFile::ScratchFile(const std::filesystem::path& file, unsigned mode)
     : file_(replaceable(file)),
       temporary_(scratch_name(file_)),
       removed_(temporary_),
-      descriptor_(open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)) {
+      descriptor_(open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode)) {
   if (descriptor_ < 0) cannot_write(file_);
 }
 
@@ -142,6 +142,10 @@ void ScratchFile::reserve(std::size_t bytes) const {
 
 void ScratchFile::write(std::size_t at, std::span<const std::byte> bytes) const {
   write_at(descriptor_, at, bytes, file_);
+}
+
+void ScratchFile::sync() const {
+  if (::fsync(descriptor_) != 0) cannot_write(file_);
 }
 
 void ScratchFile::keep() {

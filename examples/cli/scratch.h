@@ -35,7 +35,7 @@ void remove_scratch() noexcept;
 // system's reason.
 class ScratchFile {
  public:
-  explicit ScratchFile(const std::filesystem::path& file);
+  explicit ScratchFile(const std::filesystem::path& file, unsigned mode = 0666);
   ~ScratchFile();
   ScratchFile(const ScratchFile&) = delete;
   ScratchFile& operator=(const ScratchFile&) = delete;
@@ -44,6 +44,7 @@ class ScratchFile {
   // a disk that is too small.
   void reserve(std::size_t bytes) const;
   void write(std::size_t at, std::span<const std::byte> bytes) const;
+  void sync() const;  // onto the disk, so that keep() survives a crash
   void keep();
 
  private:

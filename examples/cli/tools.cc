@@ -196,6 +196,15 @@ Tool parse_tool(const Json& entry, const std::filesystem::path& folder) {
 
 }  // namespace
 
+Tool tool_of_schema(const std::string& schema_json) {
+  Tool tool{.schema_json = schema_json};
+  const Json schema = parse_json(schema_json).value_or(Json::object());
+  const Json& function = schema.contains("function") ? schema["function"] : schema;
+  if (function.is_object() && function.contains("name") && function["name"].is_string())
+    tool.name = function["name"].get<std::string>();
+  return tool;
+}
+
 std::vector<Tool> load_tools(const std::filesystem::path& file) {
   const Json list = parse_json(read_file(file.string())).value_or(Json());
   if (!list.is_array())
@@ -243,7 +252,9 @@ void kill_running_tool() noexcept {
 ToolResult run_tool_by_name(const std::vector<Tool>& tools, const std::string& name,
                             const std::string& arguments_json, std::stop_token cancel) {
   for (const Tool& tool : tools)
-    if (tool.name == name) return run_tool(tool, arguments_json, std::move(cancel));
+    if (tool.name == name)
+      return tool.command.empty() ? failed(name + ": its program is not at hand (see --tools)")
+                                  : run_tool(tool, arguments_json, std::move(cancel));
   return failed("there is no tool " + name);
 }
 

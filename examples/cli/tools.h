@@ -28,6 +28,9 @@ struct Tool {
 // Throws std::runtime_error that names the file and the tool.
 std::vector<Tool> load_tools(const std::filesystem::path& file);
 
+// One whose program is not at hand: asked for, it says so.
+Tool tool_of_schema(const std::string& schema_json);
+
 struct ToolResult {
   bool ok = false;
   std::string text{};  // what it printed; else {"error": ".."}, which the model may read, too

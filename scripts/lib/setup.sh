@@ -5,6 +5,8 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 cd "$root"
 mkdir -p build/logs
+# So that clones in different folders share what a compiler cache holds.
+export CCACHE_BASEDIR=${CCACHE_BASEDIR:-$root} CCACHE_NOHASHDIR=1
 deps=$root/.deps
 export PATH="$deps/bin:$deps/usr/bin:$deps/python/cmake/data/bin:$deps/python/bin:$PATH"
 export CMAKE_PREFIX_PATH="$deps/usr${CMAKE_PREFIX_PATH:+:$CMAKE_PREFIX_PATH}"
