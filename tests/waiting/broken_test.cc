@@ -40,6 +40,7 @@ TEST_CASE("after an error of the device every later pass throws it, too") {
     check_error(code, what, [&] { append_together(both); });
     Session made(model);
     check_error(code, what, [&] { made.append(text); });
+    check_error(code, what, [&] { session.save("/dev/null"); });
     CHECK(passes == 0);
     CHECK(Shown(other) == before_other);
     CHECK(before.tokens == Tokens(session.tokens().begin(), session.tokens().end()));

@@ -1,11 +1,15 @@
 // One session, two threads: what is refused while a pass of it runs, and what is not.
 #include <atomic>
+#include <filesystem>
+#include <optional>
 #include <set>
+#include <stop_token>
 #include <tuple>
 #include <utility>
 #include <vector>
 
 #include "tests/support/catch.h"
+#include "tests/support/checkpoint_files.h"
 #include "tests/support/sanitized.h"
 #include "tests/waiting/passes.h"
 
@@ -35,6 +39,7 @@ TEST_CASE("reports_D2 a session in a pass is busy, for all but its snapshots") {
   expect_busy("truncate to more", [&] { session.truncate(100); });
   expect_busy("fork", [&] { static_cast<void>(session.fork()); });
   expect_busy("observe", [&] { session.observe({}, {}); });
+  expect_busy("save", [&] { session.save("/dev/null"); });
   expect_busy("append", [&] { session.append(1); });
   expect_busy("sync", [&] { session.sync(text); });
   expect_busy("generate", [&] { session.generate(text); });
@@ -50,6 +55,32 @@ TEST_CASE("reports_D2 a session in a pass is busy, for all but its snapshots") {
   pass.join();
   CHECK(equal(want, session.logits()));
   CHECK(session.tokens().size() == 73);
+}
+
+TEST_CASE("a save waits for its turn, and can be given up meanwhile") {
+  const Watchdog watchdog(60s);
+  const Model model = load_hooked();
+  const TempFolder folder;
+  const std::filesystem::path file = folder.path() / "s";
+  Session session(model), other(model);
+  session.append(some_tokens(70, 1));
+  other.append(some_tokens(5, 2));
+  HeldPass pass(other, some_tokens(3, 2), 60s);
+  std::stop_source stop;
+  std::optional<ErrorCode> code;
+  {
+    Sleeper saver([&] { code = code_of([&] { session.save(file, stop.get_token()); }); });
+    saver.wait_asleep();
+    CHECK(!saver.ended());
+    stop.request_stop();
+  }
+  CHECK(code == ErrorCode::cancelled);
+  CHECK(pass.holds());
+  CHECK(std::filesystem::is_empty(folder.path()));
+  pass.let_go();
+  pass.join();
+  session.save(file);
+  CHECK(std::filesystem::exists(file));
 }
 
 using Triple = std::tuple<std::uint64_t, std::uint64_t, std::uint64_t>;

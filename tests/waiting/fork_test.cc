@@ -28,7 +28,7 @@ struct Inherited {
   }
 };
 
-constexpr int kCallsOfOne = 12;
+constexpr int kCallsOfOne = 13;
 
 // Of kCallsOfOne calls, those that throw state.
 int refused_calls(Session& session) {
@@ -49,6 +49,7 @@ int refused_calls(Session& session) {
   expect_state([&] { session.observe({}, {}); });
   const SessionTokens one{.session = &session, .tokens = text};
   expect_state([&] { append_together(std::span(&one, 1)); });
+  expect_state([&] { session.save("/dev/null"); });
   const Reuse reuse = session.last_reuse();
   const SparseStats stats = session.sparse_stats();
   refused += reuse.matched == 0 && stats.keys_visible == 0 ? 1 : 0;
@@ -62,7 +63,8 @@ int run_child(Inherited& all) {
     alarm(20);  // a child that hangs dies
     int wrong = all.model->free_cache_tokens() == 0 ? 0 : 1;
     wrong |= code_of([&] { const Session made(*all.model); }) == ErrorCode::state ? 0 : 2;
-    int shift = 2;
+    wrong |= code_of([&] { Session::load(*all.model, "/dev/null"); }) == ErrorCode::state ? 0 : 4;
+    int shift = 3;
     for (std::optional<Session>* session : {&all.idle, &all.runs, &all.waits}) {
       wrong |= (refused_calls(**session) == kCallsOfOne ? 0 : 1) << shift++;
       session->reset();
