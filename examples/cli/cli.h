@@ -94,6 +94,7 @@ struct Context {
 void add_chat(CLI::App& root, Context& context);
 void add_generate(CLI::App& root, Context& context);
 void add_batch(CLI::App& root, Context& context);
+void add_best_of(CLI::App& root, Context& context);
 void add_tokenize(CLI::App& root, Context& context);
 void add_inspect(CLI::App& root, Context& context);
 void add_info(CLI::App& root, Context& context);

@@ -35,6 +35,7 @@ void describe(CLI::App& root, Context& context) {
   add_chat(root, context);
   add_generate(root, context);
   add_batch(root, context);
+  add_best_of(root, context);
   add_tokenize(root, context);
   add_inspect(root, context);
   add_info(root, context);

@@ -13,7 +13,6 @@
 namespace dsv32 {
 namespace {
 
-
 int checked_sequences(const EngineOptions& options, const LoadedModel& model) {
   const int most = model.options.max_sequences;
   DSV32_CHECK(options.max_sequences >= 0 && options.max_sequences <= most, invalid_argument,

@@ -25,6 +25,8 @@ PLAN = [
      "cmake --preset release -DCMAKE_DISABLE_FIND_PACKAGE_Catch2=ON && cmake --build --preset release"),
     ("README.md", "cmake --install build/release --prefix /where/you/like",
      "cmake --install build/release --prefix ../prefix"),
+    ("README.md", "dsv32 chat --save DIR",
+     f"echo 'Who are you?' | {HERE} chat examples/tiny_model --save ../chats && grep -q assistant ../chats/chat.json"),
     ("docs/cuda.md", "./scripts/cuda-toolkit.sh && cmake --preset cuda && cmake --build --preset cuda", [GPU]),
     ("docs/cuda.md", "./scripts/emulated.sh build/cuda/examples/cli/dsv32 generate examples/tiny_model --device cuda "
      '--chat --greedy "What is 47 + 38?"', [GPU]),
