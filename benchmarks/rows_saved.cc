@@ -32,7 +32,8 @@ fs::path model_folder(const Bench& bench) {
 // A session, where it is saved, and a file of as many bytes beside it.
 struct Place {
   explicit Place(const Bench& bench)
-      : folder(model_folder(bench).parent_path() / ("saved-" + std::to_string(getpid()))),
+      : folder((bench.smoke() ? fs::temp_directory_path() : model_folder(bench).parent_path()) /
+               ("dsv32-saved-" + std::to_string(getpid()))),
         model(Model::load(model_folder(bench), {.backend = bench.backend_options(0),
                                                 .kv_cache_tokens = bench.pick(16384u, 1024u),
                                                 .max_batch_tokens = bench.pick(2048, 64)})),
