@@ -24,7 +24,7 @@ constexpr std::size_t kMaxText = 64u << 10;
 // Of pages in memory at once: large for a disk, short for who waits for a turn.
 constexpr std::size_t kPiece = std::size_t{16} << 20;
 
-enum Flags : std::uint32_t { kMtpStale = 1, kLogits = 2 };
+constexpr std::uint32_t kMtpStale = 1, kLogits = 2;  // Head::flags
 
 // How a file begins, then `text_bytes` of text: what the bytes depend on, a line each.
 struct Head {
