@@ -18,11 +18,6 @@
 namespace dsv32 {
 namespace {
 
-ErrorCode code_of(int error) {
-  if (error == ENOENT || error == ENOTDIR) return ErrorCode::not_found;
-  return error == ENOMEM ? ErrorCode::out_of_memory : ErrorCode::io;
-}
-
 [[noreturn]] void fail(const std::filesystem::path& path, const char* what, int error) {
   throw Error(code_of(error),
               formatted("cannot {} {}: {}", what, quote_path(path.string()), system_reason(error)));
@@ -88,6 +83,11 @@ bool maps_nothing(int error) {
 }
 
 }  // namespace
+
+ErrorCode code_of(int error) {
+  if (error == ENOENT || error == ENOTDIR) return ErrorCode::not_found;
+  return error == ENOMEM ? ErrorCode::out_of_memory : ErrorCode::io;
+}
 
 // std::strerror is not thread-safe.
 std::string system_reason(int error) { return std::generic_category().message(error); }

@@ -10,11 +10,13 @@
 #include <string>
 #include <vector>
 
+#include "dsv32/error.h"
 #include "dsv32/types.h"
 
 namespace dsv32 {
 
-// The system's words for an errno.
+// What an errno of a file is here, and the system's words for it.
+ErrorCode code_of(int error);
 std::string system_reason(int error);
 
 // An open folder. Files are opened relative to it, so that swapping the folder for another one

@@ -21,11 +21,6 @@ namespace {
 // are made, not all of them at the end.
 constexpr std::uint64_t kSend = std::uint64_t{8} << 20;
 
-ErrorCode code_of(int error) {
-  if (error == ENOENT || error == ENOTDIR) return ErrorCode::not_found;
-  return error == ENOMEM ? ErrorCode::out_of_memory : ErrorCode::io;
-}
-
 // What a link leads to, whether or not it is there; anything else is itself.
 std::filesystem::path target_of(const std::filesystem::path& path) {
   constexpr int kMostLinks = 40;  // as the system's
@@ -153,10 +148,9 @@ SavedFile::~SavedFile() {
 
 void SavedFile::write(std::span<const std::byte> bytes) {
   int error = 0;
-  if (is_stream()) {
-    const NoPipeSignal no_signal;
-    error = write_all(file_.get(), bytes);
-  } else {
+  {
+    std::optional<NoPipeSignal> no_signal;
+    if (is_stream()) no_signal.emplace();
     error = write_all(file_.get(), bytes);
   }
   if (error != 0) fail("write", error);

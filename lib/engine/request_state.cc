@@ -117,7 +117,7 @@ void Answer::accept(std::span<const float> logits) {
   tokens = known.size();
   if (tokens > static_cast<std::size_t>(model.config.max_position_embeddings))
     return generation.end(FinishReason::length);
-  const std::size_t pages = (tokens + kPageTokens - 1) / kPageTokens;
+  const std::size_t pages = pages_for(tokens);
   DSV32_CHECK(pages <= model.pages().num_pages(), capacity,
               "the cache is full: {} tokens need {} pages of 64, there are {} in all", tokens,
               pages, model.pages().num_pages());
