@@ -123,6 +123,7 @@ class NoPages final : public JobPages {
   void start(Job&) override {}
   bool defer(Job&) override { return false; }
   bool reserve(Job&, std::size_t) override { return true; }
+  void before_drop(Job&) override {}
   void drop(Job&) noexcept override {}
 };
 

@@ -47,6 +47,10 @@ struct EngineOptions {
   // was measured. 0: as many tokens as LoadOptions::max_batch_tokens.
   std::chrono::milliseconds step_target{200};
   bool reuse_prefixes = true;  // keep the pages of finished requests for equal prompt prefixes
+  int draft_tokens = 0;        // of every answer that runs: as GenerateOptions::draft_tokens says
+  // Host memory for the pages of preempted answers, whose tokens are else computed again: used
+  // where that is slower than to copy them, as far as was measured.
+  std::size_t swap_bytes = 0;
 };
 
 // Gauges of now, and counters since the engine was made. Tokens of cache are whole pages.
@@ -59,7 +63,9 @@ struct EngineStats {
   std::uint64_t prompt_tokens = 0, reused_tokens = 0, computed_tokens = 0, recomputed_tokens = 0;
   std::uint64_t generated_tokens = 0, evicted_tokens = 0, preemptions = 0, steps = 0;
   std::uint64_t finished = 0, cancelled = 0, failed = 0;  // answers, each in one of them
-  double step_seconds = 0.0;                              // of passes, waits for turns with them
+  std::uint64_t swapped_tokens = 0;                       // that came back from host memory
+  DraftCounts drafted{}, accepted{};
+  double step_seconds = 0.0;  // of passes, waits for turns with them
 };
 
 // Starts no thread. Move-only; of a moved-from one, and in a child of fork(), functions that may

@@ -2,6 +2,7 @@
 #ifndef DSV32_GENERATION_H_
 #define DSV32_GENERATION_H_
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -17,6 +18,9 @@
 
 namespace dsv32 {
 
+using DraftCounts =
+    std::array<std::uint64_t, 4>;  // by position: of the first drafts, the second ..
+
 struct Usage {
   std::size_t prompt_tokens = 0;
   std::size_t cached_tokens = 0;  // of the prompt, not computed again
@@ -25,7 +29,8 @@ struct Usage {
   double queue_seconds = 0.0;       // an Engine's: until it ran
   double prefill_seconds = 0.0;
   double decode_seconds = 0.0;
-  SparseStats sparse{};
+  SparseStats sparse{};  // drafts that were wrong with it
+  DraftCounts drafted{}, accepted{};
 };
 
 // Ends an answer that goes in circles: when its last `ngram` tokens stand `times` times, apart from
@@ -52,6 +57,10 @@ struct GenerateOptions {
   std::function<std::span<const std::uint32_t>(std::span<const TokenId> output)> allowed{};
   bool allowed_in_reasoning = false;  // `allowed` is asked while the model thinks, too
   Repetition repetition{};            // off; else it may end with FinishReason::repetition
+  // Tokens that MTP drafts a pass, 0 to 4; needs LoadOptions::mtp. They change no token and no bit:
+  // a draft counts only if it is what the sampler draws. Fewer, or none, while they do not pay, and
+  // while the session is observed. `allowed` is asked for drafts, too. An Engine has its own.
+  int draft_tokens = 0;
   std::stop_token cancel{};
 
   // Throws as Session::generate would, before any work: invalid_argument or limit for what no model

@@ -22,6 +22,10 @@ int checked_sequences(const EngineOptions& options, const LoadedModel& model) {
               options.max_waiting);
   DSV32_CHECK(options.step_target.count() >= 0, invalid_argument,
               "EngineOptions::step_target is {} ms", options.step_target.count());
+  check_draft_tokens(options.draft_tokens);
+  DSV32_CHECK(options.draft_tokens == 0 || model.has_mtp(), invalid_argument,
+              "EngineOptions::draft_tokens is {}, and drafts need LoadOptions::mtp",
+              options.draft_tokens);
   return options.max_sequences > 0 ? options.max_sequences : most;
 }
 
@@ -61,12 +65,14 @@ Engine::Impl::Impl(Model model, const EngineOptions& options)
       model_(usable(handle_.impl_)),
       options_(options),
       max_sequences_(checked_sequences(options, *model_)),
+      swap_(options.swap_bytes),
       scheduler_({.max_sequences = max_sequences_,
                   .max_rows = static_cast<std::size_t>(model_->options.max_batch_tokens),
                   .step_seconds = seconds_of(options.step_target)}),
       cache_(model_->pages(), model_->has_mtp()),
       evicted_before_(model_->pages().evicted_pages()) {
   model_->check_files();
+  drafts_.fill(DraftPolicy(options.draft_tokens));
 }
 
 // First what others may still call.
@@ -78,6 +84,8 @@ Engine::Impl::~Impl() {
 void Engine::Impl::check(const Request& request) const {
   const LoadedModel& model = *model_;
   check_tokens(model, request.prompt, 0);
+  DSV32_CHECK(request.options.draft_tokens == 0, invalid_argument,
+              "GenerateOptions::draft_tokens is a Session's; an Engine's is in its options");
   DSV32_CHECK(request.n >= 1, invalid_argument, "{} answers are asked for", request.n);
   const std::size_t pages = pages_for(request.prompt.size());
   DSV32_CHECK(pages <= model.pages().num_pages(), capacity,

@@ -54,7 +54,8 @@ void Engine::Impl::settle(Answer& answer) noexcept {
 // more than a page at a time, so that nothing is lost when they part or the first one ends.
 bool Engine::Impl::defer(Job& job) {
   Answer& answer = answer_of(job);
-  if (!options_.reuse_prefixes || answer.reads_prompt()) return false;
+  if (answer.swapped && !answer.arriving) bring_back(answer);
+  if (answer.arriving || !options_.reuse_prefixes || answer.reads_prompt()) return false;
   if (std::exchange(answer.deferred, false)) catch_up(answer);
   for (Job* other : scheduler_.running()) {
     if (other == &job) return false;
@@ -94,6 +95,17 @@ void Engine::Impl::catch_up(Answer& answer) noexcept {
 bool Engine::Impl::reserve(Job& job, std::size_t count) {
   Answer& answer = answer_of(job);
   const std::span<const TokenId> known = answer.known;
+  if (answer.drafts > 0) {
+    answer.guesses.begin(known.back());
+    try {
+      answer.growth.emplace(answer.sequence,
+                            std::span(answer.guesses.tokens).first(1 + answer.drafts));
+      return true;
+    } catch (const Error& error) {
+      if (error.code() != ErrorCode::capacity) throw;
+      answer.drafts = 0;  // for them nobody gives way
+    }
+  }
   for (;;) {
     try {
       answer.growth.emplace(answer.sequence, known.subspan(answer.cached, count));
@@ -113,12 +125,13 @@ void Engine::Impl::drop(Job& job) noexcept {
   answer.growth.reset();
   answer.started = false;
   offer(answer, false);
+  answer.arriving = false;
   answer.sequence.truncate(0);
 }
 
 // What is not offered is computed again: no reason to fail.
 void Engine::Impl::offer(Answer& answer, bool goes_on) noexcept {
-  if (!options_.reuse_prefixes) return;
+  if (!options_.reuse_prefixes || answer.arriving) return;
   try {
     answer.sequence.offer_to(cache_, answer.request.scope, goes_on);
   } catch (...) {

@@ -2,6 +2,7 @@
 #ifndef DSV32_LIB_ENGINE_ENGINE_STATE_H_
 #define DSV32_LIB_ENGINE_ENGINE_STATE_H_
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -16,6 +17,7 @@
 
 #include "dsv32/engine.h"
 
+#include "lib/engine/draft_passes.h"
 #include "lib/engine/prefix_cache.h"
 #include "lib/engine/request_state.h"
 #include "lib/engine/scheduler.h"
@@ -54,10 +56,19 @@ class Engine::Impl final : private JobPages {
   bool computes_for(const Answer& first, const Answer& second) const;
   void catch_up(Answer& answer) noexcept;
   bool reserve(Job& job, std::size_t count) override;
+  void before_drop(Job& job) override;
   void drop(Job& job) noexcept override;
   void settle(Answer& answer) noexcept;
   void offer(Answer& answer, bool goes_on) noexcept;
   bool give_up_prompts() noexcept;
+
+  // engine_swap.cc. Thrown out of a plan: of whom the pages must be copied before it can be made.
+  struct CopyFirst {
+    Answer* answer = nullptr;
+  };
+  void swap_out(Answer& answer);
+  void bring_back(Answer& answer);
+  void swap_in();
 
   void check(const Request& request) const;
   void cancel_locked(RequestState& request) noexcept;
@@ -73,16 +84,25 @@ class Engine::Impl final : private JobPages {
   bool wait_for_work(std::chrono::steady_clock::time_point until);
   bool run();
   bool plan();
+  bool plan_once();
+  void wish_drafts() noexcept;
   bool plan_locked();
   void pass();
+  void guess();
+  void build();
   void take_back() noexcept;
   void commit_locked(double seconds) noexcept;
   void count_start(Answer& answer) noexcept;
   void count_rows(Answer& answer, std::size_t count) noexcept;
   void draw(Answer& answer) noexcept;
+  void draw_rows(Answer& answer, std::span<const float> logits) noexcept;
+  void observe_drafts() noexcept;
   void release_others(Answer& answer, std::span<const float> logits) noexcept;
   void finish_locked() noexcept;
   static void let_go_of_prompt(RequestState& request) noexcept;
+
+  // Drafts are worth another thing beside others: learned apart for 1 answer, 2 to 3, 4 to 7 ..
+  static constexpr std::size_t kDraftSizes = 13;
 
   const Model handle_;
   const std::shared_ptr<LoadedModel> model_;
@@ -94,6 +114,7 @@ class Engine::Impl final : private JobPages {
   std::atomic<std::size_t> unreturned_{0};  // answers whose last update step() has not returned
   Snapshot<EngineStats> published_;
 
+  SwapSpace swap_;  // the stepping thread's
   mutable std::mutex mutex_;
   std::condition_variable news_;
   std::unordered_map<RequestId, std::unique_ptr<RequestState>> requests_;
@@ -112,6 +133,16 @@ class Engine::Impl final : private JobPages {
   Batch batch_;
   StepResult result_;
   std::vector<RequestState*> fresh_;
+  DraftPasses draft_passes_;
+  std::vector<DraftPasses::Member> guessing_;
+  std::array<DraftPolicy, kDraftSizes> drafts_;
+  DraftPolicy* policy_ = nullptr;  // that learns from this step
+  int wanted_drafts_ = 0;
+  struct {
+    double seconds = 0.0;
+    std::size_t answers = 0;
+    bool prompts = false;
+  } ran_;  // this step
 };
 
 // Marks an engine as stepping.

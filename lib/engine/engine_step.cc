@@ -1,5 +1,6 @@
 // Engine::step: plan, reserve, run, commit, draw, tell.
 #include <algorithm>
+#include <bit>
 #include <utility>
 
 #include "lib/base/check.h"
@@ -16,19 +17,6 @@ constexpr std::chrono::milliseconds kLook{
 constexpr std::chrono::hours kLongest{24 * 365};
 
 Answer& answer_of(Job& job) { return static_cast<Answer&>(job); }
-
-void clear(Batch& batch) {
-  for (Rows* rows : {&batch.main, &batch.mtp}) {
-    for (auto* list : {&rows->tokens, &rows->positions, &rows->slots, &rows->seq_of_token})
-      list->clear();
-  }
-  batch.pages.clear();
-  batch.page_begin.resize(1);
-  for (auto* list : {&batch.logits_rows, &batch.mtp_of_row, &batch.mtp_logits_rows}) list->clear();
-  batch.page_copies.clear();
-  batch.mtp_before.clear();
-  batch.hidden_rows.clear();
-}
 
 }  // namespace
 
@@ -95,9 +83,11 @@ bool Engine::Impl::wait_for_work(Clock::time_point until) {
 
 // Whether anything ran or ended.
 bool Engine::Impl::run() {
+  ran_ = {};
   if (!plan()) return false;
   pass();
   for (Job* job : scheduler_.running()) draw(answer_of(*job));
+  observe_drafts();
   const std::lock_guard guard(mutex_);
   finish_locked();
   publish();
@@ -106,6 +96,18 @@ bool Engine::Impl::run() {
 
 bool Engine::Impl::plan() {
   const FloatState ours;
+  for (;;) {
+    Answer* leaving = nullptr;
+    try {
+      return plan_once();
+    } catch (const CopyFirst& first) {
+      leaving = first.answer;
+    }
+    swap_out(*leaving);
+  }
+}
+
+bool Engine::Impl::plan_once() {
   const std::lock_guard guard(mutex_);
   finish_locked();  // what was cancelled between the steps
   try {
@@ -120,7 +122,7 @@ bool Engine::Impl::plan() {
 
 bool Engine::Impl::plan_locked() {
   if (stop_pass_.stop_requested()) stop_pass_ = std::stop_source();
-  clear(batch_);
+  wish_drafts();
   scheduler_.plan(*this);
   bool any = !scheduler_.pieces().empty();
   for (Job* job : scheduler_.running()) {
@@ -130,18 +132,64 @@ bool Engine::Impl::plan_locked() {
   }
   for (const Piece& piece : scheduler_.pieces()) {
     Answer& answer = answer_of(*piece.job);
-    answer.part = PassPart::add(batch_, *answer.growth, answer.growth->rows_left(),
-                                answer.reads_prompt() ? WantedLogits::every : WantedLogits::last);
     answer.in_pass = true;
     ++live_rows_;
   }
   return any;
 }
 
+// As many drafts as pay at this number of answers.
+void Engine::Impl::wish_drafts() noexcept {
+  if (options_.draft_tokens == 0) return;
+  std::size_t answers = 0;
+  bool prompts = false;
+  for (Job* job : scheduler_.running()) {
+    job->drafts = answer_of(*job).most_drafts();
+    answers += job->tokens == job->cached + 1 ? 1 : 0;
+    prompts = prompts || job->tokens > job->cached + 1;
+  }
+  policy_ = nullptr;
+  if (answers == 0) return;
+  policy_ = &drafts_.at(static_cast<std::size_t>(std::bit_width(answers)) - 1);
+  // While prompts run, a step's time says nothing of drafts.
+  wanted_drafts_ = prompts ? policy_->best() : policy_->next();
+  for (Job* job : scheduler_.running())
+    job->drafts = std::min(job->drafts, static_cast<std::size_t>(wanted_drafts_));
+}
+
+// What runs behind the tokens that were drawn.
+void Engine::Impl::guess() {
+  guessing_.clear();
+  for (const Piece& piece : scheduler_.pieces()) {
+    if (piece.drafts == 0) continue;
+    Answer& answer = answer_of(*piece.job);
+    guessing_.push_back({.growth = &*answer.growth,
+                         .answer = &answer.generation,
+                         .guesses = &answer.guesses,
+                         .most = piece.drafts});
+  }
+  if (!guessing_.empty()) draft_passes_.run(*model_, guessing_, stop_pass_.get_token());
+}
+
+void Engine::Impl::build() {
+  batch_.clear();
+  for (const Piece& piece : scheduler_.pieces()) {
+    Answer& answer = answer_of(*piece.job);
+    const bool every = answer.reads_prompt() || piece.drafts > 0;
+    answer.part = PassPart::add(batch_, *answer.growth, answer.growth->rows_left(),
+                                every ? WantedLogits::every : WantedLogits::last);
+    batch_.hidden = batch_.hidden || piece.drafts > 0;
+  }
+}
+
 void Engine::Impl::pass() {
   if (scheduler_.pieces().empty()) return;
-  const Clock::time_point start = Clock::now();
+  Clock::time_point start;
   try {
+    swap_in();
+    start = Clock::now();
+    guess();
+    build();
     model_->step(batch_, result_, stop_pass_.get_token());
   } catch (...) {
     {
@@ -175,11 +223,23 @@ void Engine::Impl::take_back() noexcept {
 
 void Engine::Impl::commit_locked(double seconds) noexcept {
   live_rows_ = 0;
+  ran_.seconds = seconds;
   for (const Piece& piece : scheduler_.pieces()) {
     Answer& answer = answer_of(*piece.job);
-    answer.growth->commit();
-    answer.growth.reset();
-    answer.in_pass = answer.cold = false;
+    ran_.answers += piece.tokens == 1 ? 1 : 0;
+    ran_.prompts = ran_.prompts || piece.tokens > 1;
+    if (piece.drafts > 0) {
+      answer.growth->accept(answer.guesses.taken = 1);
+      for (std::size_t i = 0; i + 1 < answer.guesses.count; ++i) {
+        ++answer.drafted()[i];
+        ++stats_.drafted[i];
+      }
+    } else {
+      answer.growth->commit();
+      answer.growth.reset();
+    }
+    answer.in_pass = answer.cold = answer.swap_asked = false;
+    if (answer.swapped && answer.sequence.size() >= answer.swapped->tokens) answer.swapped.reset();
     count_rows(answer, piece.tokens);
     if (piece.tokens > 1) offer(answer, true);
   }
@@ -220,14 +280,40 @@ void Engine::Impl::draw(Answer& answer) noexcept {
     answer.take_rows(result_);
     answer.news = true;
   }
-  if (answer.over() || request.cancelled || answer.cached < answer.tokens) return;
+  if (!answer.over() && !request.cancelled && answer.cached >= answer.tokens) {
+    const auto vocab = static_cast<std::size_t>(model_->config.vocab_size);
+    const std::span<const float> logits = answer.part.logits_count > 0
+                                              ? answer.part.logits(result_, vocab)
+                                              : std::span<const float>(request.prompt_logits);
+    if (request.queued < request.answers.size()) release_others(answer, logits.last(vocab));
+    draw_rows(answer, answer.growth ? logits : logits.last(vocab));
+    answer.news = true;
+  }
+  answer.end_guesses(result_);
+}
+
+// From the first row, and from those of guesses for as long as they are what is drawn.
+void Engine::Impl::draw_rows(Answer& answer, std::span<const float> logits) noexcept {
   const auto vocab = static_cast<std::size_t>(model_->config.vocab_size);
-  const std::span<const float> logits = answer.part.logits_count > 0
-                                            ? answer.part.logits(result_, vocab).last(vocab)
-                                            : std::span<const float>(request.prompt_logits);
-  if (request.queued < request.answers.size()) release_others(answer, logits);
-  answer.draw(logits);
-  answer.news = true;
+  answer.draw(logits.first(vocab));
+  while (answer.growth && !answer.over() && !answer.request.cancelled &&
+         answer.guesses.is_next(answer.known.back())) {
+    answer.take_guess();
+    answer.draw(logits.subspan((answer.guesses.taken - 1) * vocab, vocab));
+  }
+}
+
+// What a step with so many drafts gave each answer.
+void Engine::Impl::observe_drafts() noexcept {
+  const FloatState ours;
+  if (!policy_ || ran_.prompts || ran_.answers == 0) return;
+  std::size_t tokens = ran_.answers;
+  for (Job* job : scheduler_.running()) {
+    const std::size_t taken = answer_of(*job).guesses.taken;
+    tokens += taken > 1 ? taken - 1 : 0;
+  }
+  policy_->observe(wanted_drafts_, ran_.seconds,
+                   static_cast<double>(tokens) / static_cast<double>(ran_.answers));
 }
 
 // The prompt has run: its pages and logits are for all of the request's answers. Without memory for
@@ -250,6 +336,8 @@ void Engine::Impl::finish_locked() noexcept {
     Answer& answer = answer_of(**next++);
     RequestState& request = answer.request;
     answer.part = {};
+    for (std::size_t i = 1; i < answer.guesses.taken; ++i) ++stats_.accepted[i - 1];
+    answer.guesses = {};
     if (std::exchange(answer.news, false)) {
       stats_.generated_tokens += answer.new_tokens();
       tell_locked(answer);
@@ -259,6 +347,8 @@ void Engine::Impl::finish_locked() noexcept {
       answer.node = scheduler_.remove(answer);
       offer(answer, false);
       answer.sequence.truncate(0);
+      answer.arriving = false;
+      answer.swapped.reset();
       end_locked(answer);
       if (request.queued < request.answers.size()) queue_locked(request);
     }

@@ -6,6 +6,7 @@
 
 #include "lib/base/check.h"
 #include "lib/base/float_state.h"
+#include "lib/engine/drafted_decode.h"
 #include "lib/engine/generation.h"
 #include "lib/engine/session_state.h"
 
@@ -47,6 +48,9 @@ Generation Session::generate(std::span<const TokenId> prompt, const GenerateOpti
   Impl& session = state();
   const InUse use(session.in_use);
   const LoadedModel& model = session.shared();
+  DSV32_CHECK(options.draft_tokens == 0 || model.has_mtp(), invalid_argument,
+              "GenerateOptions::draft_tokens is {}, and drafts need LoadOptions::mtp",
+              options.draft_tokens);
   GenerationState answer({.tokenizer = model.tokenizer,
                           .end_tokens = model.end_tokens,
                           .sampling = model.sampling,
@@ -60,6 +64,7 @@ Generation Session::generate(std::span<const TokenId> prompt, const GenerateOpti
       run_or_end(answer, false, [&] { return session.sync(prompt, options.cancel); });
   const double prefill_seconds = seconds_since(start);
   start = Clock::now();
+  DraftedDecode decode(session, answer, options.draft_tokens);
   while (!answer.ended()) {
     if (options.cancel.stop_requested()) {
       answer.end(FinishReason::cancelled);
@@ -70,14 +75,15 @@ Generation Session::generate(std::span<const TokenId> prompt, const GenerateOpti
     if (on_token && !on_token(*token)) answer.end(FinishReason::cancelled);
     if (answer.ended()) break;
     const TokenId id = token->sample.token;
-    logits =
-        run_or_end(answer, true, [&] { return session.append(std::span(&id, 1), options.cancel); });
+    logits = run_or_end(answer, true, [&] { return decode.append(id, options.cancel); });
   }
+  decode.end_pass();
   Generation out = answer.finish();
   out.usage.prompt_tokens = prompt.size();
   out.usage.cached_tokens = session.reuse.get().matched;
   out.usage.prefill_seconds = prefill_seconds;
   out.usage.decode_seconds = seconds_since(start);
+  decode.count(out.usage);
   out.usage.sparse = difference(session.stats.get(), before);
   return out;
 }

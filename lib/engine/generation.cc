@@ -5,6 +5,7 @@
 
 #include "lib/base/check.h"
 #include "lib/base/float_state.h"
+#include "lib/engine/draft_policy.h"
 #include "lib/sampling/sampler_access.h"
 #include "lib/sampling/sampling_params.h"
 #include "lib/text/markers.h"
@@ -51,6 +52,11 @@ bool repeats(std::span<const TokenId> output, const Repetition& loop) {
 
 }  // namespace
 
+void check_draft_tokens(int count) {
+  DSV32_CHECK(count >= 0 && count <= kMostDrafts, invalid_argument,
+              "draft_tokens is {}, not 0 to {}", count, kMostDrafts);
+}
+
 void GenerateOptions::validate(int vocab_size) const {
   const FloatState ours;
   DSV32_CHECK(vocab_size >= 0, invalid_argument, "a vocabulary of {} tokens", vocab_size);
@@ -60,6 +66,7 @@ void GenerateOptions::validate(int vocab_size) const {
   }
   check_stop_tokens(stop_token_ids, vocab_size);
   check_repetition(repetition);
+  check_draft_tokens(draft_tokens);
   static_cast<void>(StopMatcher(stop_strings));
 }
 
@@ -97,6 +104,7 @@ GenerationState::GenerationState(const GenerationModel& model, std::span<const T
               "stop strings need a tokenizer");
   check_stop_tokens(options.stop_token_ids, model.vocab_size);
   check_repetition(options.repetition);
+  check_draft_tokens(options.draft_tokens);
   SamplerAccess::check(sampler_, vocab_size_);
   if (model.tokenizer) decoder_.emplace(*model.tokenizer);
   SamplerAccess::use_kernels(sampler_, model.kernel_set);
@@ -105,7 +113,7 @@ GenerationState::GenerationState(const GenerationModel& model, std::span<const T
 
 void GenerationState::prepare() {
   if (options_.max_tokens == 0 || thinking_.forced()) return;
-  const std::span<const std::uint32_t> first = mask();
+  const std::span<const std::uint32_t> first = mask(thinking_);
   SamplerAccess::check_mask(sampler_, first, vocab_size_);
   first_mask_.emplace(first.begin(), first.end());
 }
@@ -114,15 +122,15 @@ bool GenerationState::is_end(TokenId token) const {
   return contains(end_tokens_, token) || contains(options_.stop_token_ids, token);
 }
 
-std::span<const std::uint32_t> GenerationState::mask() {
-  if (!options_.allowed || (thinking_.going_on() && !options_.allowed_in_reasoning)) return {};
+std::span<const std::uint32_t> GenerationState::mask(const Thinking& thinking) {
+  if (!options_.allowed || (thinking.going_on() && !options_.allowed_in_reasoning)) return {};
   return options_.allowed(out_.tokens);
 }
 
 Sample GenerationState::next_token(std::span<const float> logits) {
   if (const std::optional<TokenId> forced = thinking_.forced())
     return SamplerAccess::force(sampler_, logits, *forced);
-  if (!first_mask_) return sampler_.sample(logits, mask());
+  if (!first_mask_) return sampler_.sample(logits, mask(thinking_));
   Sample first = sampler_.sample(logits, *first_mask_);
   first_mask_.reset();
   return first;
@@ -154,6 +162,28 @@ std::optional<GeneratedToken> GenerationState::accept(std::span<const float> log
     end(FinishReason::length);
   }
   return token;
+}
+
+std::size_t GenerationState::room() const {
+  const std::size_t next = out_.tokens.size() + 1;
+  return options_.max_tokens > next ? options_.max_tokens - next : 0;
+}
+
+std::optional<TokenId> GenerationState::guess(std::span<const TokenId> ahead,
+                                              std::span<const float> logits) noexcept {
+  Thinking thinking = thinking_;
+  for (const TokenId token : ahead) thinking.accept(token);
+  std::optional<TokenId> next = thinking.forced();
+  const std::size_t drawn = out_.tokens.size();
+  try {
+    out_.tokens.insert(out_.tokens.end(), ahead.begin(), ahead.end());
+    if (!next) next = SamplerAccess::guess(sampler_, ahead, logits, mask(thinking));
+  } catch (...) {
+    next.reset();
+  }
+  out_.tokens.resize(drawn);
+  if (next && is_end(*next)) next.reset();
+  return next;
 }
 
 Usage GenerationState::usage() const {

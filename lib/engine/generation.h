@@ -39,6 +39,8 @@ class Thinking {
   std::size_t budget_, count_ = 0;
 };
 
+void check_draft_tokens(int count);
+
 // What a generation needs to know of a model.
 struct GenerationModel {
   const std::optional<Tokenizer>& tokenizer;
@@ -63,6 +65,14 @@ class GenerationState {
   // Sampler::sample, or what GenerateOptions::allowed throws; the answer is then as before.
   std::optional<GeneratedToken> accept(std::span<const float> logits);
 
+  // What accept() would draw from such logits if `ahead` had been drawn before: a guess at a token
+  // that has not been run for. None if it would end the answer, or cannot be told: accept() throws
+  // then, if it must.
+  std::optional<TokenId> guess(std::span<const TokenId> ahead,
+                               std::span<const float> logits) noexcept;
+  // Tokens that may come behind the next one.
+  std::size_t room() const;
+
   // Tokens so far; times, the prompt's numbers and statistics are the caller's.
   Usage usage() const;
   std::size_t text_size() const { return out_.text.size(); }
@@ -76,7 +86,7 @@ class GenerationState {
 
  private:
   bool is_end(TokenId token) const;
-  std::span<const std::uint32_t> mask();
+  std::span<const std::uint32_t> mask(const Thinking& thinking);
   Sample next_token(std::span<const float> logits);
 
   const GenerateOptions& options_;

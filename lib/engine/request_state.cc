@@ -94,6 +94,34 @@ void Answer::read_prompt(const StepResult& result) {
   reader_.reset();
 }
 
+std::size_t Answer::most_drafts() const noexcept {
+  const auto positions = static_cast<std::size_t>(request.model->config.max_position_embeddings);
+  if (tokens != cached + 1 || again > 0 || over() || !has_drawn() || tokens > positions) return 0;
+  return std::min(generation.room(), positions - tokens);
+}
+
+void Answer::take_guess() noexcept {
+  ++accepted_[guesses.taken - 1];
+  growth->accept(++guesses.taken);
+  cached = computed = sequence.size();
+}
+
+void Answer::end_guesses(const StepResult& result) noexcept {
+  if (!growth) return;
+  std::vector<std::byte> hidden;
+  try {
+    const std::size_t bytes = request.model->hidden_bytes();
+    const auto row =
+        std::span(result.hidden).subspan((part.logits_first + guesses.taken - 1) * bytes, bytes);
+    if (guesses.taken < guesses.count) hidden.assign(row.begin(), row.end());
+  } catch (...) {
+    // Then that row runs once more.
+  }
+  growth->end(std::move(hidden));
+  growth.reset();
+  again = sequence.rows_again();
+}
+
 void Answer::draw(std::span<const float> logits) noexcept {
   try {
     last_ = Clock::now();
@@ -157,6 +185,8 @@ Usage Answer::usage() const noexcept {
     usage.prefill_seconds = seconds_between(begun_, has_drawn() ? drawn_ : Clock::now());
   if (has_drawn()) usage.decode_seconds = seconds_between(drawn_, last_);
   usage.sparse = sparse_;
+  usage.drafted = drafted_;
+  usage.accepted = accepted_;
   return usage;
 }
 

@@ -16,10 +16,12 @@
 
 #include "dsv32/engine.h"
 
+#include "lib/engine/draft_passes.h"
 #include "lib/engine/generation.h"
 #include "lib/engine/pass_part.h"
 #include "lib/engine/scheduler.h"
 #include "lib/engine/sequence.h"
+#include "lib/engine/swap_space.h"
 
 namespace dsv32 {
 
@@ -51,6 +53,14 @@ class Answer : public Job {
   void conclude() noexcept;
   RequestUpdate take_update() noexcept;
 
+  // Rows that the next step may run behind its last token, for guesses.
+  std::size_t most_drafts() const noexcept;
+  // The guess behind the rows that count is what was drawn: its row counts, too.
+  void take_guess() noexcept;
+  // What was wrong goes.
+  void end_guesses(const StepResult& result) noexcept;
+  DraftCounts& drafted() { return drafted_; }
+
   // Whether rows of the prompt are run for what they say of it, cached or not.
   bool reads_prompt() const { return reader_.has_value(); }
 
@@ -63,13 +73,18 @@ class Answer : public Job {
   Sequence sequence;
   std::optional<Growth> growth;  // from the plan until the pass has run
   PassPart part{};               // of the pass
+  Guesses guesses{};             // while its growth has more rows than are known to be right
   std::vector<TokenId> known;    // prompt and output, while it runs or has run
   std::size_t computed = 0;      // the most of them that has been in the cache
   Reuse reuse{};
-  bool started = false;   // has pages since this plan
-  bool deferred = false;  // in the last plan: another one computes what it needs
-  bool cold = false;      // begins without what is cached
-  bool news = false;      // something to tell of this step
+  bool started = false;                 // has pages since this plan
+  bool deferred = false;                // in the last plan: another one computes what it needs
+  bool cold = false;                    // begins without what is cached
+  bool swap_asked = false;              // since its last pass: whether its pages are worth a copy
+  std::optional<SwappedPages> swapped;  // the copy
+  bool arriving = false;                // its pages take their bytes from there before the pass
+  std::size_t arriving_from = 0;        // those behind so many
+  bool news = false;                    // something to tell of this step
   bool concluded = false;
 
   // Under the lock.
@@ -90,6 +105,7 @@ class Answer : public Job {
   std::optional<Sampler> reader_;          // of the prompt's logprobs, until they are all there
   std::vector<TokenLogprob> prompt_read_;  // so far
   SparseStats sparse_{};
+  DraftCounts drafted_{}, accepted_{};
   Usage usage_{};  // when it is over
   std::chrono::steady_clock::time_point begun_{}, drawn_{}, last_{};
 };

@@ -311,7 +311,8 @@ std::vector<float> read_session(LoadedModel& model, Sequence& sequence, FileRead
   }
   reader.check_hash();
   reader.check_end();
-  sequence.restore(std::move(tokens), pages.give(), (head.flags & kMtpStale) != 0);
+  sequence.restore(tokens, pages.give(), (head.flags & kMtpStale) != 0);
+  sequence.set_written();
   return logits;
 }
 

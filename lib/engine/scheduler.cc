@@ -71,6 +71,7 @@ const std::vector<Piece>& Scheduler::plan(JobPages& pages) {
     }
   } catch (...) {
     pieces_.clear();
+    --step_;  // whom it preempted does not come back in the next try
     throw;
   }
   return pieces_;
@@ -135,12 +136,17 @@ bool Scheduler::may_pass(const Job& job) const {
 
 bool Scheduler::try_admit(Job& job, JobPages& pages) {
   pages.start(job);
-  if (!make_fit(job, pages)) {
-    // What is cached may cost a page more than it saves: a copy of the last one.
+  try {
+    if (!make_fit(job, pages)) {
+      // What is cached may cost a page more than it saves: a copy of the last one.
+      give_back(job, pages);
+      if (!running_.empty() || wants(job, 0) > pages.free_of_all()) return false;
+    }
+    if (full()) preempt(*lower(job), pages);
+  } catch (...) {
     give_back(job, pages);
-    if (!running_.empty() || wants(job, 0) > pages.free_of_all()) return false;
+    throw;
   }
-  if (full()) preempt(*lower(job), pages);
   promised_ += promised(job);
   job.overtaken = 0;
   move(job, waiting_, running_, Job::Place::running);
@@ -181,7 +187,8 @@ Job* Scheduler::lower(const Job& job) const {
   return *running_.rbegin();
 }
 
-void Scheduler::preempt(Job& job, JobPages& pages) noexcept {
+void Scheduler::preempt(Job& job, JobPages& pages) {
+  pages.before_drop(job);
   promised_ -= std::min(promised_, promised(job));
   std::erase_if(pieces_, [&](const Piece& piece) { return piece.job == &job; });
   give_back(job, pages);
@@ -193,7 +200,7 @@ void Scheduler::preempt(Job& job, JobPages& pages) noexcept {
 
 void Scheduler::give_back(Job& job, JobPages& pages) noexcept {
   pages.drop(job);
-  job.cached = job.again = 0;
+  job.cached = job.again = job.drafts = 0;
 }
 
 // False if `job` itself had to give way.
@@ -208,13 +215,16 @@ bool Scheduler::reserve(Job& job, std::size_t count, JobPages& pages) {
 
 std::size_t Scheduler::rows_left() const {
   std::size_t left = options_.max_rows;
-  for (const Piece& piece : pieces_) left -= std::min(left, piece.tokens + piece.job->again);
+  for (const Piece& piece : pieces_) left -= std::min(left, piece.rows());
   return left;
 }
 
 StepWork Scheduler::work() const {
   StepWork work;
-  for (const Piece& piece : pieces_) work.add(piece.job->cached, piece.tokens);
+  for (const Piece& piece : pieces_) {
+    work.add(piece.job->cached, piece.tokens);
+    for (std::size_t i = 0; i < piece.drafts; ++i) work.add(piece.job->cached + 1 + i, 1);
+  }
   return work;
 }
 
@@ -241,13 +251,17 @@ void Scheduler::plan_rows(JobPages& pages) {
     rows_.erase(end, rows_.end());
     std::sort(rows_.begin(), rows_.end(), JobOrder());
   }
+  std::size_t spare = room;  // for drafts, which keep nobody's row away
+  for (const Job* job : rows_) spare -= std::min(spare, 1 + job->again);
   for (Job* job : rows_) {
     const std::size_t rows = 1 + job->again;
     if (job->place != Job::Place::running) continue;
     if (rows > room && !(pieces_.empty() && rows <= options_.max_rows)) continue;
+    if (job->drafts > spare) job->drafts = 0;
     if (!reserve(*job, 1, pages)) continue;
-    room -= std::min(room, rows);
-    pieces_.push_back({.job = job, .tokens = 1});
+    pieces_.push_back({.job = job, .tokens = 1, .drafts = job->drafts});
+    room -= std::min(room, pieces_.back().rows());
+    spare -= job->drafts;
   }
 }
 

@@ -26,6 +26,8 @@ struct Job {
   std::size_t most_at_once = std::numeric_limits<std::size_t>::max();  // of these, in one step
   std::size_t again = 0;   // rows that the next step runs beside the new ones
   std::size_t cached = 0;  // of `tokens`; the scheduler adds to it in commit()
+  // Rows that it would have in this step behind its last token, if there is room for all of them.
+  std::size_t drafts = 0;
 
   // The scheduler's.
   Place place = Place::outside;
@@ -53,7 +55,10 @@ class JobPages {
   // the same tokens. May add to what is cached of one that has nothing yet.
   virtual bool defer(Job& job) = 0;
   // Takes the pages for its next `count` tokens; false: there are too few, and nothing has changed.
+  // For its drafts, too, or sets them to 0.
   virtual bool reserve(Job& job, std::size_t count) = 0;
+  // Comes before drop() of one that runs, and may throw, too.
+  virtual void before_drop(Job& job) = 0;
   // Gives all its pages back, reserved ones, too: nothing is cached.
   virtual void drop(Job& job) noexcept = 0;
 
@@ -70,6 +75,8 @@ struct SchedulerOptions {
 struct Piece {
   Job* job = nullptr;
   std::size_t tokens = 0;
+  std::size_t drafts = 0;  // rows behind them
+  std::size_t rows() const { return tokens + drafts + job->again; }
 };
 
 // Not thread-safe.
@@ -112,7 +119,7 @@ class Scheduler {
   std::size_t promised(const Job& job) const;
   bool full() const { return running_.size() >= static_cast<std::size_t>(options_.max_sequences); }
   void move(Job& job, Queue& from, Queue& to, Job::Place place) noexcept;
-  void preempt(Job& job, JobPages& pages) noexcept;
+  void preempt(Job& job, JobPages& pages);
   static void give_back(Job& job, JobPages& pages) noexcept;
   bool reserve(Job& job, std::size_t count, JobPages& pages);
   std::size_t rows_left() const;

@@ -40,10 +40,12 @@ void Sequence::truncate(std::size_t length) noexcept {
   offered_ = std::min(offered_, length / kPage);
   // A page keeps the hidden state of its last position that was run: right at a whole page's end.
   mtp_stale_ = model_->has_mtp() && length % kPage != 0;
+  hidden_.clear();
 }
 
 void Sequence::share(const Sequence& other) {
   tokens_ = other.tokens_;
+  hidden_ = other.hidden_;
   pages_.reserve(other.pages_.size());
   pool().share(other.pages_);
   pages_ = other.pages_;
@@ -79,20 +81,30 @@ std::vector<LoadedModel::PagePart> Sequence::page_parts() const {
     const auto here = [&](std::size_t tokens) {
       return static_cast<int>(std::min(kPage, tokens - std::min(tokens, i * kPage)));
     };
-    parts.push_back({.page = pages_[i], .tokens = {.main = here(size()), .mtp = here(drafted)}});
+    const bool last = i + 1 == pages_.size();
+    parts.push_back({.page = pages_[i],
+                     .tokens = {.main = here(size()), .mtp = here(drafted)},
+                     .hidden = last ? std::span(hidden_) : std::span<const std::byte>()});
   }
   return parts;
 }
 
-void Sequence::restore(std::vector<TokenId> tokens, std::vector<std::int32_t> pages,
+void Sequence::restore(std::span<const TokenId> tokens, std::vector<std::int32_t> pages,
                        bool mtp_stale) {
-  DSV32_CHECK(tokens_.empty() && pages_.empty(), internal, "{} tokens are here already", size());
-  DSV32_CHECK(pages.size() == pages_for(tokens.size()), internal, "{} pages for {} tokens",
-              pages.size(), tokens.size());
-  tokens_ = std::move(tokens);
-  pages_ = std::move(pages);
+  DSV32_CHECK(size() % kPage == 0 && size() <= tokens.size() &&
+                  pages_.size() + pages.size() == pages_for(tokens.size()),
+              internal, "{} and {} pages for {} and {} tokens", pages_.size(), pages.size(), size(),
+              tokens.size());
+  try {
+    pages_.reserve(pages_.size() + pages.size());
+    tokens_.reserve(tokens.size());
+  } catch (...) {
+    pool().release(pages);
+    throw;
+  }
+  tokens_.assign(tokens.begin(), tokens.end());
+  pages_.insert(pages_.end(), pages.begin(), pages.end());
   mtp_stale_ = mtp_stale;
-  pool().set_written(pages_);
 }
 
 void Sequence::check_room(std::size_t kept, std::size_t size) const {
@@ -131,10 +143,12 @@ Growth::Growth(Sequence& sequence, std::span<const TokenId> more)
 }
 
 Growth::~Growth() {
-  if (committed_) return;
+  if (accepted_ > 0) end({});
+  if (ended_) return;
   sequence_.pool().release(fresh_);
   // A row behind the end may have left its hidden state in the last page.
-  if (begun_ && sequence_.model_->has_mtp() && copies_.empty()) sequence_.mtp_stale_ = true;
+  if (begun_ && sequence_.model_->has_mtp() && copies_.empty() && sequence_.hidden_.empty())
+    sequence_.mtp_stale_ = true;
 }
 
 TokenId Growth::token(std::size_t position) const {
@@ -149,12 +163,17 @@ std::int32_t Growth::slot(std::size_t position) const {
          static_cast<std::int32_t>(position % kPage);
 }
 
+std::int32_t Growth::begin(Batch& batch) {
+  if (!std::exchange(copied_, true))
+    batch.page_copies.insert(batch.page_copies.end(), copies_.begin(), copies_.end());
+  return static_cast<std::int32_t>(batch.add_sequence(pages_));
+}
+
 GrownRows Growth::add_to(Batch& batch, std::size_t count) {
   DSV32_CHECK(count >= 1 && count <= rows_left(), internal, "{} rows of {}", count, rows_left());
   const std::size_t first = next_, before = sequence_.size();
-  if (!std::exchange(begun_, true))
-    batch.page_copies.insert(batch.page_copies.end(), copies_.begin(), copies_.end());
-  const auto seq = static_cast<std::int32_t>(batch.add_sequence(pages_));
+  const std::int32_t seq = begin(batch);
+  begun_ = true;
   GrownRows rows{.first = batch.main.size(), .count = count};
   rows.again = first < before ? before - first : 0;
   rows.position = first + rows.again;
@@ -165,15 +184,35 @@ GrownRows Growth::add_to(Batch& batch, std::size_t count) {
   return rows;
 }
 
+// Its keys go where the right ones will: those of the first guess's row are.
+void Growth::add_guess(Batch& batch, const std::byte* hidden) {
+  const std::size_t position = sequence_.size() - 1 + guessed_++;
+  const std::int32_t seq = begin(batch);
+  const auto row = static_cast<std::int32_t>(batch.mtp.size());
+  if (!hidden && !sequence_.hidden_.empty()) hidden = sequence_.hidden_.data();
+  if (hidden) {
+    batch.mtp_given.push_back({.row = row, .bytes = hidden});
+  } else {
+    batch.mtp_before.push_back({.row = row, .page = page(position)});
+  }
+  batch.mtp.add(token(position + 1), static_cast<std::int32_t>(position), slot(position), seq);
+  batch.mtp_logits_rows.push_back(row);
+}
+
 // Row i of MTP takes the hidden state of position i and the token of i + 1.
 void Growth::add_mtp(Batch& batch, GrownRows& rows, std::int32_t seq, std::size_t first) const {
-  const bool kept = first > 0 && !(rows.again > 0);  // the hidden state in front of these rows
+  // The hidden state in front of these rows is kept; with a guess its row has run.
+  const bool kept = first > 0 && rows.again == 0 && guessed_ == 0;
   rows.mtp_first = batch.mtp.size();
   rows.mtp_position = kept ? first - 1 : first;
   batch.mtp_of_row.resize(rows.first, -1);
   if (kept) {
-    batch.mtp_before.push_back(
-        {.row = static_cast<std::int32_t>(rows.mtp_first), .page = page(first - 1)});
+    const auto row = static_cast<std::int32_t>(rows.mtp_first);
+    if (first == sequence_.size() && !sequence_.hidden_.empty()) {
+      batch.mtp_given.push_back({.row = row, .bytes = sequence_.hidden_.data()});
+    } else {
+      batch.mtp_before.push_back({.row = row, .page = page(first - 1)});
+    }
     batch.mtp.add(token(first), static_cast<std::int32_t>(first - 1), slot(first - 1), seq);
   }
   for (std::size_t i = first; i < first + rows.count; ++i) {
@@ -187,12 +226,34 @@ void Growth::add_mtp(Batch& batch, GrownRows& rows, std::int32_t seq, std::size_
 }
 
 void Growth::commit() noexcept {
-  sequence_.tokens_.insert(sequence_.tokens_.end(), more_.begin(), more_.end());
-  sequence_.pages_.swap(pages_);
-  sequence_.pool().set_written(fresh_);
-  sequence_.pool().release(given_up_);
-  sequence_.mtp_stale_ = false;
-  committed_ = true;
+  accept(more_.size());
+  end({});
+}
+
+void Growth::accept(std::size_t count) noexcept {
+  Sequence& sequence = sequence_;
+  if (accepted_ == 0) {
+    sequence.pages_.swap(pages_);
+    sequence.pool().set_written(fresh_);
+    sequence.pool().release(given_up_);
+    sequence.mtp_stale_ = false;
+    sequence.hidden_.clear();
+  }
+  const auto more = more_.subspan(accepted_, count - accepted_);
+  sequence.tokens_.insert(sequence.tokens_.end(), more.begin(), more.end());
+  accepted_ = count;
+}
+
+// Behind a wrong guess the last page has the hidden state of another row.
+void Growth::end(std::vector<std::byte> hidden) noexcept {
+  if (std::exchange(ended_, true)) return;
+  Sequence& sequence = sequence_;
+  const std::size_t left = pages_for(sequence.size());
+  sequence.pool().release(std::span(sequence.pages_).subspan(left));
+  sequence.pages_.resize(left);
+  if (!sequence.model_->has_mtp() || sequence.size() == end_) return;
+  sequence.hidden_ = std::move(hidden);
+  sequence.mtp_stale_ = sequence.hidden_.empty() && sequence.size() % kPage != 0;
 }
 
 }  // namespace dsv32

@@ -38,11 +38,14 @@ class Sequence {
   // offered yet and, with MTP, what the next step does not write: else that would be a copy.
   void offer_to(PrefixCache& cache, std::string_view scope, bool goes_on);
 
-  // For a file: its pages in order, with what of each is written; and an empty one from what was
-  // read, which owns `pages` from then on and says that they are written.
+  // For a file or other memory: its pages in order, with what of each is written. And back: one of
+  // whole pages, or none, becomes one of `tokens`, which it begins, and owns `pages` for the rest
+  // from then on; set_written() says that their bytes are there.
   std::vector<LoadedModel::PagePart> page_parts() const;
   bool mtp_stale() const { return mtp_stale_; }
-  void restore(std::vector<TokenId> tokens, std::vector<std::int32_t> pages, bool mtp_stale);
+  std::span<const std::int32_t> pages() const { return pages_; }
+  void restore(std::span<const TokenId> tokens, std::vector<std::int32_t> pages, bool mtp_stale);
+  void set_written() noexcept { pool().set_written(pages_); }
 
   // Throws capacity if there are no pages for `size` tokens whose first `kept` stay as they are
   // here.
@@ -61,6 +64,7 @@ class Sequence {
   std::vector<std::int32_t> pages_;
   std::size_t offered_ = 0;  // pages, while it goes on
   bool mtp_stale_ = false;
+  std::vector<std::byte> hidden_;  // of the last token, if its page has another one's; MTP only
 };
 
 // Where a growth's rows stand in a batch.
@@ -88,7 +92,18 @@ class Growth {
   GrownRows add_to(Batch& batch, std::size_t count);
   void commit() noexcept;  // when no row is left
 
+  // Where the last of `more` are guesses, to be made while it lives. The next one is what MTP makes
+  // of the token in front of it, and of `hidden`, MTP's own state behind the guess before; adds
+  // that row, whose logits are wanted, to a batch without main rows.
+  void add_guess(Batch& batch, const std::byte* hidden);
+  void cut(std::size_t count) { end_ = sequence_.size() + count; }  // so many of `more` are there
+  // When all rows have run: so many of `more` are right, and the sequence's. Grows until end(),
+  // which takes the last one's hidden state; without it that row runs again.
+  void accept(std::size_t count) noexcept;
+  void end(std::vector<std::byte> hidden) noexcept;
+
  private:
+  std::int32_t begin(Batch& batch);
   TokenId token(std::size_t position) const;
   std::int32_t slot(std::size_t position) const;
   std::int32_t page(std::size_t position) const;
@@ -101,7 +116,8 @@ class Growth {
   std::vector<std::int32_t> given_up_;  // pages that copies replace
   std::vector<PageCopy> copies_;
   std::size_t next_, end_;  // positions
-  bool begun_ = false, committed_ = false;
+  std::size_t guessed_ = 0, accepted_ = 0;
+  bool copied_ = false, begun_ = false, ended_ = false;
 };
 
 }  // namespace dsv32

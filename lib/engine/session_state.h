@@ -15,6 +15,7 @@
 
 #include "dsv32/session.h"
 
+#include "lib/engine/draft_policy.h"
 #include "lib/engine/sequence.h"
 #include "lib/model/loaded_model.h"
 
@@ -78,7 +79,8 @@ class SessionState {
   std::atomic<bool> in_use{false};
 
  private:
-  friend class CommonAppend;  // append()'s passes
+  friend class CommonAppend;   // append()'s passes
+  friend class DraftedDecode;  // generate()'s
 
   std::size_t chunk_tokens() const;  // that one pass may hold of this session
   bool observed() const { return static_cast<bool>(sink_); }
@@ -89,6 +91,7 @@ class SessionState {
   std::vector<float> spare_logits_;
   TraceOptions trace_;
   TraceSink sink_;
+  DraftPolicy drafts_;
 };
 
 class Session::Impl : public SessionState {

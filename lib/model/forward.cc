@@ -2,8 +2,8 @@
 #include "lib/model/forward.h"
 
 #include <algorithm>
-#include <array>
 #include <utility>
+#include <vector>
 
 #include "lib/base/check.h"
 #include "lib/model/pass.h"
@@ -97,6 +97,7 @@ void Forward::allocate_caches(const ForwardOptions& options) {
                        .rope_interleave = config_.rope_interleave});
   }
   if (!has_mtp()) return;
+  hidden_bytes_ = static_cast<std::size_t>(hidden_row_bytes(config_, options));
   hidden_ = take(hidden_row_bytes(config_, options));
   hidden_.dtype = buffers_.final_h.dense.dtype;
   hidden_.cols = hidden_.stride = config_.hidden_size;
@@ -162,10 +163,13 @@ void Forward::run(const Batch& batch, StepResult& result, const std::stop_token&
   const StepDims dims(batch, shapes_, capacity_);
   const StepInputs in = inputs_.upload(batch, dims, rope_, backend_);
   for (const PageCopy& copy : batch.page_copies) copy_page(copy);
+  give_hidden(batch);
   const auto wanted = static_cast<std::int64_t>(batch.logits_rows.size());
   const auto mtp_wanted = static_cast<std::int64_t>(batch.mtp_logits_rows.size());
   result.logits.resize(static_cast<std::size_t>(wanted * config_.vocab_size));
   result.mtp_logits.resize(static_cast<std::size_t>(mtp_wanted * config_.vocab_size));
+  result.hidden.resize(batch.hidden ? batch.logits_rows.size() * hidden_bytes_ : 0);
+  result.mtp_hidden.resize(batch.mtp_hidden ? batch.mtp_logits_rows.size() * hidden_bytes_ : 0);
   result.selection.clear();
   result.experts.clear();
   // What the host does between two calls, or where rows decide how many calls there are, is no pass
@@ -188,7 +192,8 @@ void Forward::run(const Batch& batch, StepResult& result, const std::stop_token&
     if (one_tile) {
       logits(main_head(), in.logits_rows, main_logits);
     } else {
-      logits_tile_by_tile(main_head(), in.logits_rows.columns(0, wanted), result.logits.data());
+      logits_tile_by_tile(main_head(), in.logits_rows.columns(0, wanted),
+                          {.logits = result.logits.data()});
     }
     if (dims.mtp == 0) return;
     draft(pass, in);
@@ -196,24 +201,28 @@ void Forward::run(const Batch& batch, StepResult& result, const std::stop_token&
       logits(mtp_head(), in.mtp_logits_rows, mtp_logits);
     } else {
       logits_tile_by_tile(mtp_head(), in.mtp_logits_rows.columns(0, mtp_wanted),
-                          result.mtp_logits.data());
+                          {.logits = result.mtp_logits.data(),
+                           .hidden = batch.mtp_hidden ? result.mtp_hidden.data() : nullptr});
     }
   });
   result.nan_queries.resize(config_.index_topk > 0 ? batch.main.size() : 0);
-  std::array<Download, 3> parts;
-  std::size_t used = 0;
+  std::vector<Download> parts;
+  parts.reserve(4);
   const auto fetch = [&](void* to, TensorView from) {
-    if (from.rows > 0 && from.cols > 0) parts[used++] = {to, from};
+    if (from.rows > 0 && from.cols > 0) parts.push_back({to, from});
   };
   if (one_tile) {  // the rows that are wanted, without padding behind them
     fetch(result.logits.data(), main_logits.slice(0, wanted));
     fetch(result.mtp_logits.data(), mtp_logits.slice(0, mtp_wanted));
+    if (batch.mtp_hidden)
+      fetch(result.mtp_hidden.data(), buffers_.row_h.dense.slice(0, mtp_wanted));
   }
+  if (batch.hidden) fetch_hidden(batch, result, parts);
   if (!result.nan_queries.empty()) {
     fetch(result.nan_queries.data(),
           in.nan_queries.columns(0, static_cast<std::int64_t>(result.nan_queries.size())));
   }
-  backend_.download({parts.data(), used});
+  backend_.download(parts);
   backend_.synchronize();
 }
 
@@ -272,12 +281,15 @@ void Forward::logits(const Head& head, TensorView rows, TensorView out) {
   backend_.linear(head.weight, {.dense = h.dense, .fp8 = {}, .scale = {}}, out);
 }
 
-void Forward::logits_tile_by_tile(const Head& head, TensorView rows, float* out) {
+void Forward::logits_tile_by_tile(const Head& head, TensorView rows, Out out) {
   for (std::int64_t first = 0; first < rows.cols; first += kLogitsTile) {
     const std::int64_t count = std::min<std::int64_t>(kLogitsTile, rows.cols - first);
     const TensorView tile = buffers_.logits.slice(0, count);
     logits(head, rows.columns(first, count), tile);
-    backend_.download(out + first * tile.cols, tile);
+    backend_.download(out.logits + first * tile.cols, tile);
+    if (!out.hidden) continue;
+    backend_.download(out.hidden + static_cast<std::size_t>(first) * hidden_bytes_,
+                      buffers_.row_h.dense.slice(0, count));
   }
 }
 

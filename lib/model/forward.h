@@ -51,6 +51,7 @@ class Forward {
   // Of each record as many as are written; behind them `out` has zeros.
   void read_page(std::int32_t page, PageTokens tokens, std::span<std::byte> out);
   void write_page(std::int32_t page, std::span<const std::byte> in);
+  std::size_t hidden_bytes() const { return hidden_bytes_; }  // of a hidden state: a page's end
 
   bool has_mtp() const { return weights_.mtp.has_value(); }
   std::size_t activation_bytes() const { return buffers_.bytes; }
@@ -81,10 +82,17 @@ class Forward {
     TensorView from, gain;
   };
   void logits(const Head& head, TensorView rows, TensorView out);
-  void logits_tile_by_tile(const Head& head, TensorView rows, float* out);
+  // Where what comes back goes; `hidden` null: not wanted.
+  struct Out {
+    float* logits = nullptr;
+    std::byte* hidden = nullptr;
+  };
+  void logits_tile_by_tile(const Head& head, TensorView rows, Out out);
   Head main_head() const;
   Head mtp_head() const;
 
+  void give_hidden(const Batch& batch);
+  void fetch_hidden(const Batch& batch, StepResult& result, std::vector<Download>& parts) const;
   void keep_hidden(const StepInputs& in, std::int64_t rows);
   void draft(Pass& pass, const StepInputs& in);
 
@@ -100,7 +108,7 @@ class Forward {
   Buffers buffers_;
   InputBlock inputs_;
   std::shared_ptr<void> cache_memory_;
-  std::size_t cache_bytes_ = 0, page_bytes_ = 0;
+  std::size_t cache_bytes_ = 0, page_bytes_ = 0, hidden_bytes_ = 0;
   std::vector<PagedKv> caches_;  // [layers], then MTP's
   TensorView hidden_;            // [num_pages, hidden]: HiddenRow's places; MTP only
 };

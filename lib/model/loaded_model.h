@@ -49,8 +49,10 @@ class LoadedModel {
   struct PagePart {
     std::int32_t page = 0;
     PageTokens tokens{};
+    std::span<const std::byte> hidden{};  // takes the place of the page's hidden row, if any
   };
   std::size_t page_bytes() const { return forward_->page_bytes(); }
+  std::size_t hidden_bytes() const { return forward_->hidden_bytes(); }
   void read_pages(std::span<const PagePart> pages, std::span<std::byte> out,
                   const std::stop_token& cancel);
   void write_pages(std::span<const std::int32_t> pages, std::span<const std::byte> in,

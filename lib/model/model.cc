@@ -184,6 +184,8 @@ void LoadedModel::in_turn(const std::stop_token& cancel, FunctionRef<void()> wor
   check_process();
   const Turns::Turn turn = turns_->wait(cancel);
   if (broken_) throw *broken_;
+  // Where a pass is replayed nobody looks between its layers.
+  DSV32_CHECK(!cancel.stop_requested(), cancelled, "the pass was cancelled");
   const OwnState ours(turns_->executor());
   try {
     work();
@@ -202,9 +204,12 @@ void LoadedModel::step(const Batch& batch, StepResult& result, const std::stop_t
 void LoadedModel::read_pages(std::span<const PagePart> pages, std::span<std::byte> out,
                              const std::stop_token& cancel) {
   in_turn(cancel, [&] {
-    for (std::size_t i = 0; i < pages.size(); ++i)
-      forward_->read_page(pages[i].page, pages[i].tokens,
-                          out.subspan(i * page_bytes(), page_bytes()));
+    for (const PagePart& part : pages) {
+      const std::span<std::byte> bytes = out.first(page_bytes());
+      forward_->read_page(part.page, part.tokens, bytes);
+      std::copy(part.hidden.begin(), part.hidden.end(), bytes.end() - std::ssize(part.hidden));
+      out = out.subspan(page_bytes());
+    }
   });
 }
 

@@ -19,6 +19,24 @@ void Forward::keep_hidden(const StepInputs& in, std::int64_t rows) {
     backend_.copy_rows(final_h.dense, in.hidden_rows, hidden_, in.hidden_pages);
 }
 
+// What the host knows of the position before a row.
+void Forward::give_hidden(const Batch& batch) {
+  for (const GivenHidden& given : batch.mtp_given)
+    backend_.upload(buffers_.mtp_hidden.slice(given.row, 1), given.bytes);
+}
+
+// Final hidden states of the rows with logits, neighbours together.
+void Forward::fetch_hidden(const Batch& batch, StepResult& result,
+                           std::vector<Download>& parts) const {
+  const std::vector<std::int32_t>& rows = batch.logits_rows;
+  for (std::size_t i = 0, count = 1; i < rows.size(); i += count) {
+    count = 1;
+    while (i + count < rows.size() && rows[i + count] == rows[i + count - 1] + 1) ++count;
+    parts.push_back({result.hidden.data() + i * hidden_bytes_,
+                     buffers_.final_h.dense.slice(rows[i], static_cast<std::int64_t>(count))});
+  }
+}
+
 void Forward::draft(Pass& main, const StepInputs& in) {
   const MtpWeights& w = *weights_.mtp;
   const std::int64_t hidden = config_.hidden_size, n = in.mtp.tokens.cols;

@@ -108,19 +108,10 @@ class Sampler::Impl {
 
   Sample sample(std::span<const float> logits, std::span<const std::uint32_t> allowed) {
     const float raw_best = read_row(logits);
-    float best = raw_best;
-    const bool adjusted = adjust_row(params_, allowed, seen_, std::span(row_).first(logits.size()));
-    if (adjusted) find_maxima(best);
-    DSV32_CHECK(best > kNever, invalid_argument, "no token is allowed");
+    const auto [best, adjusted] = adjust(raw_best, allowed, logits.size());
     Sample out;
     double total = 0.0;  // of e^(logit - best) over the raw logits; draw() may find it on its way
-    if (params_.temperature > 0.0f) {
-      out.token = draw(best, !adjusted, total);
-    } else {
-      const auto block = std::find(maxima_.begin(), maxima_.end(), best) - maxima_.begin();
-      const auto begin = row_.begin() + block * static_cast<std::ptrdiff_t>(kLogitBlock);
-      out.token = static_cast<TokenId>(std::find(begin, row_.end(), best) - row_.begin());
-    }
+    out.token = params_.temperature > 0.0f ? draw(best, !adjusted, total) : first_of(best);
     if (adjusted) std::copy(logits.begin(), logits.end(), row_.begin());
     if (adjusted || params_.temperature == 0.0f || params_.temperature > 1.0f)
       total = weigh(raw_best, 1.0);
@@ -129,7 +120,57 @@ class Sampler::Impl {
     return out;
   }
 
+  TokenId guess(std::span<const TokenId> ahead, std::span<const float> logits,
+                std::span<const std::uint32_t> allowed) {
+    const Ahead counted(*this, ahead);
+    const float raw_best = read_row(logits);
+    const auto [best, adjusted] = adjust(raw_best, allowed, logits.size());
+    double total = 0.0;
+    return params_.temperature > 0.0f ? draw(best, !adjusted, total) : first_of(best);
+  }
+
  private:
+  // Counts tokens as output while it lives.
+  class Ahead {
+   public:
+    Ahead(Impl& of, std::span<const TokenId> tokens) : of_(of), tokens_(tokens) {
+      added_.reserve(tokens.size());
+      for (const TokenId token : tokens) {
+        if (!of.seen_.contains(token)) added_.push_back(token);
+        of.accept(token);
+      }
+    }
+    ~Ahead() {
+      of_.step_ -= tokens_.size();
+      for (const TokenId token : tokens_) --of_.seen_[token];
+      for (const TokenId token : added_) of_.seen_.erase(token);
+    }
+    Ahead(const Ahead&) = delete;
+    Ahead& operator=(const Ahead&) = delete;
+
+   private:
+    Impl& of_;
+    std::span<const TokenId> tokens_;
+    std::vector<TokenId> added_;
+  };
+
+  // The best logit and whether it is another one now; what biases, penalties and the mask make of
+  // row_.
+  std::pair<float, bool> adjust(float best, std::span<const std::uint32_t> allowed,
+                                std::size_t vocab_size) {
+    const bool adjusted = adjust_row(params_, allowed, seen_, std::span(row_).first(vocab_size));
+    if (adjusted) find_maxima(best);
+    DSV32_CHECK(best > kNever, invalid_argument, "no token is allowed");
+    return {best, adjusted};
+  }
+
+  // The lowest id whose logit is `best`.
+  TokenId first_of(float best) const {
+    const auto block = std::find(maxima_.begin(), maxima_.end(), best) - maxima_.begin();
+    const auto begin = row_.begin() + block * static_cast<std::ptrdiff_t>(kLogitBlock);
+    return static_cast<TokenId>(std::find(begin, row_.end(), best) - row_.begin());
+  }
+
   // row_ = logits in whole blocks, and their maxima; returns the largest. Throws numeric.
   float read_row(std::span<const float> logits) {
     float best = kNever;
@@ -364,6 +405,12 @@ void SamplerAccess::check_mask(const Sampler& sampler, std::span<const std::uint
 Sample SamplerAccess::force(Sampler& sampler, std::span<const float> logits, TokenId token) {
   const FloatState ours;
   return held(sampler.impl_).force(logits, token);
+}
+TokenId SamplerAccess::guess(Sampler& sampler, std::span<const TokenId> ahead,
+                             std::span<const float> logits,
+                             std::span<const std::uint32_t> allowed) {
+  const FloatState ours;
+  return held(sampler.impl_).guess(ahead, logits, allowed);
 }
 std::string_view SamplerAccess::kernels(const Sampler& sampler) noexcept {
   return sampler.impl_->kernels().name;

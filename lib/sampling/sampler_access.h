@@ -23,6 +23,9 @@ struct SamplerAccess {
                          std::size_t vocab_size);
   // As sample(), but `token` is what comes: with its logprob and the alternatives.
   static Sample force(Sampler& sampler, std::span<const float> logits, TokenId token);
+  // What sample() would draw, had it drawn `ahead` before; changes nothing. Throws as sample().
+  static TokenId guess(Sampler& sampler, std::span<const TokenId> ahead,
+                       std::span<const float> logits, std::span<const std::uint32_t> allowed);
   // The name of the set that runs; without use_kernels() the best one.
   static std::string_view kernels(const Sampler& sampler) noexcept;
 };

@@ -11,6 +11,7 @@
 #include "tests/engine/engines.h"
 #include "tests/engine/fake_world.h"
 #include "tests/faults/seams.h"
+#include "tests/model/forced_drafts.h"
 #include "tests/support/catch.h"
 #include "tests/support/checkpoint_files.h"
 
@@ -89,8 +90,9 @@ TEST_CASE("any allocation of submit may fail, and the engine is as before") {
 // alone or with the failure; and whether there was one.
 bool run_with_fault(const Model& model, const std::vector<Request>& asked,
                     const std::vector<std::vector<Generation>>& want, int at_step, long number,
-                    Which which) {
-  Engine engine(model);
+                    Which which, int drafts) {
+  const ForcedDrafts forced([] { return 2; });
+  Engine engine(model, {.draft_tokens = drafts});
   std::vector<RequestId> ids;
   for (const Request& one : asked) ids.push_back(engine.submit(one));
   All all;
@@ -137,7 +139,8 @@ TEST_CASE("any allocation of a step may fail: no update is lost, and answers are
       for (const int step : {0, 1, 2, 4, 7}) {
         long number = 0;
         const long stride = kSanitized ? 23 : which == Which::all || step > 2 ? 7 : 2;
-        while (run_with_fault(model, asked, want, step, number, which)) number += stride;
+        while (run_with_fault(model, asked, want, step, number, which, mtp ? 2 : 0))
+          number += stride;
         INFO("step " << step << ", " << number << " allocations");
         CHECK(number > 10);
         CHECK(model.free_cache_tokens() == 1024);

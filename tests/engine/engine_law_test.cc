@@ -12,6 +12,7 @@
 #include "dsv32/engine.h"
 
 #include "tests/engine/engines.h"
+#include "tests/model/forced_drafts.h"
 #include "tests/model/sessions.h"
 #include "tests/support/catch.h"
 #include "tests/support/new_seed.h"
@@ -50,13 +51,13 @@ struct Asked {
 
 struct Counts {
   std::uint64_t whole = 0, tokens = 0, hit_tokens = 0, preemptions = 0, cancelled = 0;
-  std::uint64_t several_rows = 0;
+  std::uint64_t several_rows = 0, drafted = 0, accepted = 0, swapped = 0;
 };
 
 class Schedule {
  public:
-  Schedule(const Model& alone, const Model& model, std::uint64_t seed, Counts& counts)
-      : random_{seed}, alone_(alone), model_(model), counts_(counts) {
+  Schedule(const Model& alone, const Model& model, bool drafts, std::uint64_t seed, Counts& counts)
+      : random_{seed}, alone_(alone), model_(model), drafts_(drafts), counts_(counts) {
     for (int i = 0; i < 3; ++i) texts_.push_back(random_tokens(random_, model, 140));
   }
 
@@ -65,6 +66,11 @@ class Schedule {
     options.max_sequences = 1 + static_cast<int>(random_.below(16));
     options.step_target = std::chrono::milliseconds(random_.below(3));
     options.reuse_prefixes = random_.below(5) > 0;
+    options.swap_bytes = random_.below(3) > 0 ? random_.below(5) << 17 : 0;
+    if (drafts_) options.draft_tokens = static_cast<int>(random_.below(5));
+    const ForcedDrafts forced([this, most = static_cast<std::size_t>(options.draft_tokens)] {
+      return static_cast<int>(random_.below(most + 1));
+    });
     {
       Engine engine(model_, options);
       const std::size_t requests = 3 + random_.below(is_slow() ? 4 : 7);
@@ -81,6 +87,12 @@ class Schedule {
       while (!engine.idle()) take(engine.step());
       const EngineStats stats = engine.stats();
       counts_.preemptions += stats.preemptions;
+      counts_.swapped += stats.swapped_tokens;
+      for (std::size_t i = 0; i < 4; ++i) {
+        CHECK(stats.accepted[i] <= stats.drafted[i]);
+        counts_.drafted += stats.drafted[i];
+        counts_.accepted += stats.accepted[i];
+      }
       CHECK(stats.running + stats.waiting == 0);
       CHECK(stats.cache_tokens_used == 0);
       if (!options.reuse_prefixes) CHECK(stats.reused_tokens == 0);
@@ -116,6 +128,8 @@ class Schedule {
     request.options.sampling = sampling;
     request.options.max_tokens = random_.below(8) == 0 ? 0 : 1 + random_.below(14);
     if (random_.below(4) == 0) request.options.stop_token_ids = {3, 7, 11, 19, 40, 77};
+    if (random_.below(3) == 0)
+      request.options.allowed = FewTokens(random_.next(), 1 + random_.below(3));
     request.n = random_.below(3) == 0 ? 1 + static_cast<int>(random_.below(4)) : 1;
     request.priority = static_cast<int>(random_.below(2) * random_.below(3));
     request.cache_scope = random_.below(6) == 0 ? "other" : "";
@@ -180,6 +194,7 @@ class Schedule {
   Random random_;
   const Model& alone_;
   const Model& model_;
+  const bool drafts_;
   Counts& counts_;
   const std::size_t total_ = model_.free_cache_tokens();
   std::vector<Tokens> texts_, prompts_;
@@ -197,13 +212,17 @@ void check_law(const Format& format, int schedules) {
   Counts counts;
   const auto step = [&](int i) {
     INFO("schedule " << i);
-    Schedule(reference, models[i % 3], seed + static_cast<std::uint64_t>(i) * 1000, counts).run();
+    Schedule(reference, models[i % 3], format.mtp, seed + static_cast<std::uint64_t>(i) * 1000,
+             counts)
+        .run();
   };
   const auto met = [&] {
     return counts.whole > 3u * static_cast<unsigned>(schedules) &&
            counts.tokens > 2 * counts.whole && counts.hit_tokens > 0 && counts.cancelled > 0 &&
            counts.several_rows > 0 &&
-           (counts.preemptions > 0 || schedules <= 20);  // a few may well do without
+           (!format.mtp || (counts.accepted > 0 && counts.drafted > counts.accepted)) &&
+           ((counts.preemptions > 0 && counts.swapped > 0) ||
+            schedules <= 20);  // a few may well do without
   };
   CHECK(run_until_met(schedules, step, met));
 }

@@ -92,6 +92,28 @@ inline void check_same(const Heard& told, const Generation& want) {
   CHECK(told.last->usage.prompt_tokens == want.usage.prompt_tokens);
 }
 
+// Allows a few tokens, by what the output is: so that guesses are right now and then, and wrong.
+class FewTokens {
+ public:
+  FewTokens(std::uint64_t seed, std::size_t count) : seed_(seed), count_(count) {}
+  std::span<const std::uint32_t> operator()(std::span<const TokenId> output) {
+    std::uint64_t sum = seed_;
+    for (const TokenId token : output) sum = sum * 31 + static_cast<std::uint64_t>(token);
+    conformance::Random random{sum};
+    mask_.assign(8, 0);
+    for (std::size_t i = 0; i < count_; ++i) {
+      const std::size_t token = random.below(256);
+      mask_[token / 32] |= 1u << (token % 32);
+    }
+    return mask_;
+  }
+
+ private:
+  std::uint64_t seed_;
+  std::size_t count_;
+  std::vector<std::uint32_t> mask_;
+};
+
 inline Tokens tokens_of(const Heard& told) {
   Tokens tokens;
   for (const GeneratedToken& token : told.tokens) tokens.push_back(token.sample.token);

@@ -110,6 +110,7 @@ class FakeWorld final : public JobPages {
     take(job, more);
     return true;
   }
+  void before_drop(Job&) override {}
   void drop(Job& of) noexcept override {
     auto& job = static_cast<FakeJob&>(of);
     used -= job.held;

@@ -16,7 +16,7 @@ DSV32_ALL_FIELDS(SamplingParams, temperature, top_p, top_k, min_p, repetition_pe
 DSV32_ALL_FIELDS(LogitBias, token, bias);
 DSV32_ALL_FIELDS(GenerateOptions, sampling, max_tokens, stop_token_ids, stop_strings,
                  thinking_budget, stops_in_reasoning, allowed, allowed_in_reasoning, repetition,
-                 cancel);
+                 draft_tokens, cancel);
 DSV32_ALL_FIELDS(Repetition, window, ngram, times);
 DSV32_ALL_FIELDS(TraceOptions, logits, selection, experts, mtp_logits);
 DSV32_ALL_FIELDS(SessionTokens, session, tokens);
@@ -196,6 +196,18 @@ const Check kGenerateChecks[] = {
      }},
     {"repetition",
      [] { CHECK(in_circles({.window = 8, .ngram = 2, .times = 3}) == FinishReason::repetition); }},
+    {"draft_tokens",
+     [] {
+       const Model model = Model::load(std::string(DSV32_SOURCE_DIR) + "/examples/tiny_model",
+                                       {.kv_cache_tokens = 2048, .mtp = true});
+       GenerateOptions options = greedy(100);
+       const Generation plain = Session(model).generate(question(), options);
+       options.draft_tokens = 2;
+       const Generation drafted = Session(model).generate(question(), options);
+       CHECK(plain.usage.drafted[0] == 0);
+       CHECK(drafted.usage.drafted[0] > 0);
+       CHECK(drafted.tokens == plain.tokens);
+     }},
     {"cancel",
      [] {
        std::stop_source source;
