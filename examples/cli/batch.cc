@@ -67,6 +67,8 @@ Json to_json(const Report& report) {
           {"recomputed_tokens", stats.recomputed_tokens},
           {"generated_tokens", stats.generated_tokens},
           {"preemptions", stats.preemptions},
+          {"drafted", stats.drafted},
+          {"accepted", stats.accepted},
           {"step_seconds", stats.step_seconds}};
 }
 
@@ -98,6 +100,7 @@ bool answer(const BatchCommand& command, const std::filesystem::path& dir, Batch
   static_cast<void>(model.chat_template());
   BatchRun run(model, input, output,
                {.max_sequences = command.at_once,
+                .draft_tokens = command.model.drafts,
                 .model = dir.filename().string(),
                 .cancel = interrupt.token()});
   const auto start = std::chrono::steady_clock::now();
@@ -147,6 +150,7 @@ void add_batch(CLI::App& root, Context& context) {
   app->add_option("--at-once", command->at_once, "Answers that are written at the same time")
       ->check(CLI::Range(1, kMostSequences));
   add_load_options(*app, command->model);
+  add_drafts(*app, command->model);
   app->callback([command, &context] {
     context.run = [command, &context] { return run_batch(*command, context.options); };
   });

@@ -13,10 +13,11 @@ constexpr std::size_t kMostAnswers = 128;  // of a line
 // Enough that a slot which becomes free is never empty.
 std::size_t most_open(int max_sequences) { return 2 * static_cast<std::size_t>(max_sequences); }
 
-dsv32::EngineOptions engine_options(int max_sequences) {
-  return {.max_sequences = max_sequences,
-          .max_waiting = static_cast<int>(most_open(max_sequences) + kMostAnswers),
-          .step_target = std::chrono::milliseconds(0)};  // nobody waits for a token
+dsv32::EngineOptions engine_options(const BatchOptions& options) {
+  return {.max_sequences = options.max_sequences,
+          .max_waiting = static_cast<int>(most_open(options.max_sequences) + kMostAnswers),
+          .step_target = std::chrono::milliseconds(0),  // nobody waits for a token
+          .draft_tokens = options.draft_tokens};
 }
 
 }  // namespace
@@ -28,7 +29,7 @@ BatchRun::BatchRun(const dsv32::Model& model, BatchInput& input, BatchOutput& ou
       input_(input),
       output_(output),
       options_(options),
-      engine_(model, engine_options(options.max_sequences)) {}
+      engine_(model, engine_options(options)) {}
 
 bool BatchRun::run(const std::function<void(std::size_t)>& on_step) {
   for (;;) {

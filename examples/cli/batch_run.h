@@ -21,7 +21,8 @@ namespace cli {
 
 struct BatchOptions {
   int max_sequences = 16;  // answers that run at once
-  std::string model{};     // the name of that which answers, for requests that name none
+  int draft_tokens = 0;
+  std::string model{};  // the name of that which answers, for requests that name none
   std::stop_token cancel{};
 };
 

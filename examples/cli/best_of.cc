@@ -30,8 +30,8 @@ struct BestOfCommand {
 class Candidates {
  public:
   Candidates(const dsv32::Model& model, const std::vector<dsv32::Message>& messages,
-             const dsv32::GenerateOptions& options, int count)
-      : model_(model), engine_(model) {
+             const dsv32::GenerateOptions& options, int count, int drafts)
+      : model_(model), engine_(model, {.draft_tokens = drafts}) {
     dsv32::ChatOptions chat{.generate = options};
     const std::uint64_t seed = dsv32::Sampler(*options.sampling).seed();
     for (int i = 0; i < count; ++i) {
@@ -148,7 +148,8 @@ int run_best_of(BestOfCommand& command, const GlobalOptions& global) {
   std::vector<Candidate> candidates;
   {
     Progress progress(terminal, "answers");
-    candidates = Candidates(model, messages, options, command.of).run(progress);
+    candidates =
+        Candidates(model, messages, options, command.of, command.model.drafts).run(progress);
   }
   if (interrupt.pressed()) return kInterrupted;
   const auto winner = vote(candidates, static_cast<std::size_t>(command.keep),
@@ -189,6 +190,7 @@ void add_best_of(CLI::App& root, Context& context) {
       ->type_name("REGEX");
   add_sampling(*app, command->sampling);
   add_load_options(*app, command->model);
+  add_drafts(*app, command->model);
   app->callback([command, &context] {
     context.run = [command, &context] { return run_best_of(*command, context.options); };
   });

@@ -365,6 +365,7 @@ int run_chat(ChatCommand& command, const GlobalOptions& global) {
   Interrupt interrupt;
   const dsv32::Model model = load_model(dir, load_options(command.model), terminal, interrupt);
   options.chat.generate = generate_options(command.sampling, model);
+  options.chat.generate.draft_tokens = command.model.drafts;
   Conversation conversation(dsv32::Session(model), std::move(options), terminal, interrupt);
   const std::string name = input.fd() == STDIN_FILENO ? "stdin" : "script '" + command.script + "'";
   LineReader reader(input.fd(), name, typed && terminal.stdout_is_tty(), interrupt);
@@ -407,6 +408,7 @@ void add_chat(CLI::App& root, Context& context) {
       ->check(CLI::Range(1, 1000));
   add_sampling(*app, command->sampling);
   add_load_options(*app, command->model);
+  add_drafts(*app, command->model);
   app->callback([command, &context] {
     context.run = [command, &context] { return run_chat(*command, context.options); };
   });

@@ -60,6 +60,7 @@ struct ModelOptions {
   std::size_t ctx = 32768;
   std::size_t batch = 2048;
   int threads = 0;
+  int drafts = 0;
   std::string kernels{};
   std::string device = "cpu";
   std::string numerics = "native";
@@ -107,6 +108,7 @@ void add_model_name(CLI::App& app, ModelOptions& options, const char* rest = "")
 void add_access(CLI::App& app, ModelOptions& options);        // --access
 void add_numerics(CLI::App& app, ModelOptions& options);      // it, --threads --kernels ..
 void add_load_options(CLI::App& app, ModelOptions& options);  // the above and sizes, access, ..
+void add_drafts(CLI::App& app, ModelOptions& options);        // --drafts
 void add_sampling(CLI::App& app, SamplingOptions& options);
 
 // The folder that -m, the first word or DSV32_MODEL names; drops that word. If there may be other

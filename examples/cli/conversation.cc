@@ -19,6 +19,10 @@ void add(dsv32::Usage& sum, const dsv32::Usage& part) {
   sum.sparse.keys_scored += part.sparse.keys_scored;
   sum.sparse.keys_read += part.sparse.keys_read;
   sum.sparse.nan_queries += part.sparse.nan_queries;
+  for (std::size_t i = 0; i < sum.drafted.size(); ++i) {
+    sum.drafted[i] += part.drafted[i];
+    sum.accepted[i] += part.accepted[i];
+  }
 }
 
 std::vector<dsv32::Message> with_system(const std::string& system, std::vector<std::string> tools,

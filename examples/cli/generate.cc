@@ -121,6 +121,7 @@ int run_generate(GenerateCommand& command, const GlobalOptions& global) {
   Interrupt interrupt;
   const dsv32::Model model = load_model(dir, load_options(command.model), terminal, interrupt);
   dsv32::GenerateOptions options = generate_options(command.sampling, model);
+  options.draft_tokens = command.model.drafts;
   options.cancel = interrupt.token();
   if (command.chat) return one_turn(command, model, text, options, terminal, global.json);
   if (!command.ids) ids = prompt_ids(command, model, text);
@@ -144,6 +145,7 @@ void add_generate(CLI::App& root, Context& context) {
   app->add_flag("--stats", command->stats, "Tokens and speed on stderr");
   add_sampling(*app, command->sampling);
   add_load_options(*app, command->model);
+  add_drafts(*app, command->model);
   app->callback([command, &context] {
     context.run = [command, &context] { return run_generate(*command, context.options); };
   });

@@ -256,6 +256,12 @@ void add_load_options(CLI::App& app, ModelOptions& options) {
   app.add_flag("--allow-paging", options.allow_paging, "Load although memory is short");
 }
 
+void add_drafts(CLI::App& app, ModelOptions& options) {
+  app.add_option("--drafts", options.drafts,
+                 "Most tokens that MTP drafts ahead, while that pays; changes no answer")
+      ->check(CLI::Range(0, 4));
+}
+
 void add_sampling(CLI::App& app, SamplingOptions& options) {
   options.app = &app;
   dsv32::SamplingParams& params = options.params;
@@ -326,6 +332,7 @@ dsv32::LoadOptions load_options(const ModelOptions& options) {
   if (options.batch == 0 || options.batch > std::size_t{std::numeric_limits<int>::max()})
     throw UsageError("--batch must be between 1 and 2147483647");
   load.max_batch_tokens = static_cast<int>(options.batch);
+  load.mtp = options.drafts > 0;
   load.preload = options.preload;
   load.require_sparse = options.require_sparse;
   load.allow_paging = options.allow_paging;

@@ -17,6 +17,16 @@ std::string per_second(std::size_t count, double seconds) {
   return text.data();
 }
 
+// "5 of 8 and 2 of 5 drafts taken": those of the first place, then of the second ..
+std::string drafts_text(const dsv32::Usage& usage) {
+  std::string text;
+  for (std::size_t i = 0; i < usage.drafted.size() && usage.drafted[i] > 0; ++i) {
+    text += text.empty() ? "; " : " and ";
+    text += std::to_string(usage.accepted[i]) + " of " + std::to_string(usage.drafted[i]);
+  }
+  return text.empty() ? text : text + " drafts taken";
+}
+
 }  // namespace
 
 Json to_json(const dsv32::SparseStats& stats) {
@@ -33,7 +43,9 @@ Json to_json(const dsv32::Usage& usage) {
           {"thinking_tokens", usage.thinking_tokens},
           {"prefill_seconds", usage.prefill_seconds},
           {"decode_seconds", usage.decode_seconds},
-          {"sparse", to_json(usage.sparse)}};
+          {"sparse", to_json(usage.sparse)},
+          {"drafted", usage.drafted},
+          {"accepted", usage.accepted}};
 }
 
 Json to_json(const dsv32::ToolCall& call) {
@@ -110,7 +122,7 @@ std::string summary(const dsv32::Usage& usage, std::size_t decoded) {
                 static_cast<unsigned long long>(sparse.keys_visible),
                 static_cast<unsigned long long>(sparse.keys_scored),
                 static_cast<unsigned long long>(sparse.keys_read), share);
-  return result + text.data();
+  return result + text.data() + drafts_text(usage);
 }
 
 std::string bytes_or_unknown(const Json& value) {

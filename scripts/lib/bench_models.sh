@@ -13,4 +13,6 @@ make_pages() {  # BUILD
 make_real_width() {  # BUILD
   mkdir -p build/bench-models
   make_model "$1" "checkpoint of real width" build/bench-models/real --layers 2 --dense-layers 1 --experts 32
+  make_model "$1" "checkpoint of real width with MTP" build/bench-models/real-mtp \
+    --layers 2 --dense-layers 1 --experts 32 --mtp
 }

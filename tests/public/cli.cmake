@@ -1,6 +1,6 @@
 # The program dsv32, driven as a person or a script drives it.
 if(TARGET dsv32-cli AND Python3_FOUND)
-  foreach(name commands chat terminal pipes signals make_model quantize hub messages files batch saves best_of)
+  foreach(name commands chat terminal pipes signals make_model quantize hub messages files batch saves best_of drafts)
     add_test(NAME cli.${name} COMMAND Python3::Interpreter
       ${CMAKE_CURRENT_SOURCE_DIR}/${name}_test.py $<TARGET_FILE:dsv32-cli> ${PROJECT_SOURCE_DIR})
     set_tests_properties(cli.${name} PROPERTIES LABELS cli TIMEOUT 600)
