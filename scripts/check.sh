@@ -73,6 +73,11 @@ cuda() {
   if ! scripts/cuda-toolkit.sh --find >build/logs/cuda_toolkit.log 2>&1; then skip "cuda" "no nvcc"; return; fi
   check "configure (cuda)" cmake --preset cuda
   check "build (cuda)" cmake --build --preset cuda -j "$jobs"
+  if scripts/cuda-toolkit.sh --tools >build/logs/cuda_tools.log 2>&1; then
+    check "cubins" scripts/check_cubin.py build/cuda/lib/backend/cuda/kernels
+  else
+    skip "cubins" "no nvdisasm"
+  fi
   [ -z "$tidy" ] || once check "tidy (cuda)" include lib kernels .clang-tidy scripts/lib/tidy.sh --with "$tidy" -- \
     scripts/lib/tidy.sh "$tidy" "$jobs" cuda
   once check_tests "tests ($1)" "${code[@]}" --with .deps/cuda/bin/nvcc -- ctest --preset cuda -j "$jobs" -L "$1"

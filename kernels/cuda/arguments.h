@@ -85,7 +85,8 @@ struct CopyBytesArguments {
 
 // ---- gemm. One output is one chain: columns in ascending blocks of kBlock (int4 by 64: of 64), in
 // a block ascending fused products into a fresh sum; then sum = fma(block, x_scale * w_scale, sum).
-// Tiles of rows and outputs change no bit, so linear_4, _16, _32 and _64 give the same.
+// On tensor cores a block is steps of 16 columns. Tiles of rows and outputs change no bit, so
+// linear_4, _16 and _32 give the same, and linear_mma_16, _32 and _64 do.
 
 // x as its FP8 form if the weight is e4m3 and there is one, else the dense form.
 struct RowsIn {
@@ -112,6 +113,8 @@ struct GroupedLinearArguments {
   std::byte* out;  // [num_rows, outs]
   std::int64_t out_stride;
   ValueType type;  // of out
+  bool mma;        // on tensor cores, which take weights that are exact in bf16
+  bool split;      // weights of the other kind are another launch's
   int num_rows;    // offsets[experts] at most
   int experts, cols, outs;
 };

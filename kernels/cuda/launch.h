@@ -11,34 +11,38 @@
 namespace dsv32::kernels::cuda {
 
 // X(kernel, file): smxx/FILE.cu defines extern "C" dsv32_KERNEL.
-#define DSV32_SMXX_KERNELS(X)  \
-  X(embed, dense)              \
-  X(add_rms_norm, dense)       \
-  X(silu_mul, dense)           \
-  X(quantise, dense)           \
-  X(copy_rows, dense)          \
-  X(copy_bytes, dense)         \
-  X(linear_4, linear)          \
-  X(linear_16, linear)         \
-  X(linear_32, linear)         \
-  X(linear_64, linear)         \
-  X(grouped_linear_4, linear)  \
-  X(grouped_linear_16, linear) \
-  X(grouped_linear_32, linear) \
-  X(grouped_linear_64, linear) \
-  X(mla_store, mla)            \
-  X(mla_absorb_4, mla)         \
-  X(mla_absorb_32, mla)        \
-  X(mla_expand_4, mla)         \
-  X(mla_expand_32, mla)        \
-  X(sparse_mla, sparse_mla)    \
-  X(index_store, indexer)      \
-  X(index_query, indexer)      \
-  X(index_scores, indexer)     \
-  X(top_k, top_k)              \
-  X(moe_gate, moe)             \
-  X(moe_count, moe)            \
-  X(moe_place, moe)            \
+#define DSV32_SMXX_KERNELS(X)      \
+  X(embed, dense)                  \
+  X(add_rms_norm, dense)           \
+  X(silu_mul, dense)               \
+  X(quantise, dense)               \
+  X(copy_rows, dense)              \
+  X(copy_bytes, dense)             \
+  X(linear_4, linear)              \
+  X(linear_16, linear)             \
+  X(linear_32, linear)             \
+  X(grouped_linear_4, linear)      \
+  X(grouped_linear_16, linear)     \
+  X(grouped_linear_32, linear)     \
+  X(linear_mma_16, linear)         \
+  X(linear_mma_32, linear)         \
+  X(linear_mma_64, linear)         \
+  X(grouped_linear_mma_16, linear) \
+  X(grouped_linear_mma_32, linear) \
+  X(grouped_linear_mma_64, linear) \
+  X(mla_store, mla)                \
+  X(mla_absorb_4, mla)             \
+  X(mla_absorb_32, mla)            \
+  X(mla_expand_4, mla)             \
+  X(mla_expand_32, mla)            \
+  X(sparse_mla, sparse_mla)        \
+  X(index_store, indexer)          \
+  X(index_query, indexer)          \
+  X(index_scores, indexer)         \
+  X(top_k, top_k)                  \
+  X(moe_gate, moe)                 \
+  X(moe_count, moe)                \
+  X(moe_place, moe)                \
   X(moe_combine, moe)
 
 enum class Kernel : int {
@@ -71,6 +75,9 @@ struct Launch {
 inline constexpr unsigned kMaxShared = 96 * 1024;
 inline constexpr unsigned kThreads = 128;  // of most kernels
 inline constexpr unsigned kWarps = kThreads / 32;
+// Of them at least on a multiprocessor: without a number ptxas finds one of its own, and spills
+// registers to reach it.
+inline constexpr unsigned kBlocks = 3;
 
 constexpr unsigned ceil_div(std::int64_t a, std::int64_t b) {
   return a <= 0 ? 0u : static_cast<unsigned>((a + b - 1) / b);
@@ -112,13 +119,29 @@ inline constexpr GemmTile kTile4{4, 32}, kTile16{16, 64}, kTile32{32, 64}, kTile
 constexpr int tile_for(int rows) { return rows <= 4 ? 0 : rows <= 16 ? 1 : rows <= 32 ? 2 : 3; }
 inline constexpr GemmTile kTiles[] = {kTile4, kTile16, kTile32, kTile64};
 
+// Whether a weight's values, without their scales, lose nothing as bf16.
+constexpr bool is_exact_in_bf16(ValueType type) {
+  return type != ValueType::f32 && type != ValueType::f16;
+}
+// Then products of bf16 rows run on tensor cores, for any number of rows: of one weight all bits
+// are of one order.
+struct GemmKernels {
+  Kernel f32[4], mma[4];
+  constexpr Kernel at(bool on_tensor_cores, int i) const {
+    return on_tensor_cores ? mma[i] : f32[i];
+  }
+};
+inline constexpr int kF32Tile[] = {0, 1, 2, 2}, kMmaTile[] = {1, 1, 2, 3};  // of kTiles
+
 constexpr Launch launch_of(const LinearArguments& a) {
-  constexpr Kernel kKernels[] = {Kernel::linear_4, Kernel::linear_16, Kernel::linear_32,
-                                 Kernel::linear_64};
-  const int i = tile_for(a.num_rows);
-  return {kKernels[i],
-          ceil_div(a.outs, kTiles[i].outs),
-          ceil_div(a.num_rows, kTiles[i].rows),
+  constexpr GemmKernels kKernels{
+      {Kernel::linear_4, Kernel::linear_16, Kernel::linear_32, Kernel::linear_32},
+      {Kernel::linear_mma_16, Kernel::linear_mma_16, Kernel::linear_mma_32, Kernel::linear_mma_64}};
+  const bool mma = is_exact_in_bf16(a.w.type) && a.x.type == ValueType::bf16;
+  const int i = tile_for(a.num_rows), tile = mma ? kMmaTile[i] : kF32Tile[i];
+  return {kKernels.at(mma, i),
+          ceil_div(a.outs, kTiles[tile].outs),
+          ceil_div(a.num_rows, kTiles[tile].rows),
           1,
           kThreads,
           0};
@@ -130,12 +153,16 @@ constexpr unsigned grouped_tiles(int rows, int experts, int tile) {
                                                    static_cast<unsigned>(std::min(rows, experts)));
 }
 constexpr Launch launch_of(const GroupedLinearArguments& a) {
-  constexpr Kernel kKernels[] = {Kernel::grouped_linear_4, Kernel::grouped_linear_16,
-                                 Kernel::grouped_linear_32, Kernel::grouped_linear_64};
+  constexpr GemmKernels kKernels{{Kernel::grouped_linear_4, Kernel::grouped_linear_16,
+                                  Kernel::grouped_linear_32, Kernel::grouped_linear_32},
+                                 {Kernel::grouped_linear_mma_16, Kernel::grouped_linear_mma_16,
+                                  Kernel::grouped_linear_mma_32, Kernel::grouped_linear_mma_64}};
+  const bool mma = a.mma;
   const int i = tile_for(a.experts > 0 ? a.num_rows / a.experts : 0);  // on average
-  return {kKernels[i],
-          ceil_div(a.outs, kTiles[i].outs),
-          grouped_tiles(a.num_rows, a.experts, kTiles[i].rows),
+  const int tile = mma ? kMmaTile[i] : kF32Tile[i];
+  return {kKernels.at(mma, i),
+          ceil_div(a.outs, kTiles[tile].outs),
+          grouped_tiles(a.num_rows, a.experts, kTiles[tile].rows),
           1,
           kThreads,
           0};

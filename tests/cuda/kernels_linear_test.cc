@@ -186,16 +186,21 @@ void check_experts(Data& data, ValueType x_type, int most, std::uint64_t seed) {
                  .type = x_type};
   if (x_type == ValueType::bf16) x.fp8 = put_rows(gpu, codes, cols).fp8;
   auto* out = gpu.empty_rows(std::int64_t{rows} * outs, ValueType::f32);
-  gpu.run(cuda::GroupedLinearArguments{.w = gpu.put(matrices),
-                                       .offsets = gpu.put(offsets),
-                                       .x = x,
-                                       .out = out,
-                                       .out_stride = outs,
-                                       .type = ValueType::f32,
-                                       .num_rows = rows,
-                                       .experts = static_cast<int>(weights.size()),
-                                       .cols = cols,
-                                       .outs = outs});
+  cuda::GroupedLinearArguments args{.w = gpu.put(matrices),
+                                    .offsets = gpu.put(offsets),
+                                    .x = x,
+                                    .out = out,
+                                    .out_stride = outs,
+                                    .type = ValueType::f32,
+                                    .mma = false,
+                                    .split = x_type == ValueType::bf16,
+                                    .num_rows = rows,
+                                    .experts = static_cast<int>(weights.size()),
+                                    .cols = cols,
+                                    .outs = outs};
+  gpu.run(args);
+  args.mma = true;
+  if (args.split) gpu.run(args);
   const Bytes got = gpu.get_rows(out, std::int64_t{rows} * outs, ValueType::f32);
   for (std::size_t e = 0; e < weights.size(); ++e) {
     const int first = offsets[e], count = offsets[e + 1] - first;

@@ -77,13 +77,16 @@ void KernelMachine::run(const cuda::Launch& launch, std::span<const std::byte> a
   const cuda::KernelName& name = cuda::kKernelNames[static_cast<int>(launch.kernel)];
   const auto file = kernel_files().find(name.file);
   const auto number = static_cast<std::size_t>(std::distance(kernel_files().begin(), file));
-  const ptxemu::Report report = machine_.run(
-      loaded_[number], name.function,
-      {.grid = {launch.grid_x, launch.grid_y, launch.grid_z},
-       .block = {launch.threads, 1, 1},
-       .dynamic_shared = launch.shared,
-       .parameters = arguments},
-      {.seed = seed_ + number_of("FAKECUDA_SEED"), .eager = number_of("FAKECUDA_EAGER") != 0});
+  const ptxemu::Report report =
+      machine_.run(loaded_[number], name.function,
+                   {.grid = {launch.grid_x, launch.grid_y, launch.grid_z},
+                    .block = {launch.threads, 1, 1},
+                    .dynamic_shared = launch.shared,
+                    .parameters = arguments},
+                   // With each of the environment's seeds the tensor cores of another GPU.
+                   {.mode = static_cast<ptxemu::Mode>(number_of("FAKECUDA_SEED") % 4),
+                    .seed = seed_ + number_of("FAKECUDA_SEED"),
+                    .eager = number_of("FAKECUDA_EAGER") != 0});
   INFO(name.function << ": " << report.text());
   REQUIRE(report.clean());
   instructions_ += report.instructions;

@@ -20,6 +20,45 @@ __device__ __forceinline__ float from_f16(std::uint16_t half) {
   return x;
 }
 
+// cp.async (9.7.9.25.3.1): 16 bytes into shared memory, of which the first `bytes` come from global
+// memory and the others are zeros. They are there, for this thread, behind wait_copies.
+__device__ __forceinline__ void copy_async(void* to, const void* from, int bytes) {
+  const auto address = static_cast<std::uint32_t>(__cvta_generic_to_shared(to));
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
+               :
+               : "r"(address), "l"(__cvta_generic_to_global(from)), "r"(bytes)
+               : "memory");
+}
+__device__ __forceinline__ void commit_copies() {
+  asm volatile("cp.async.commit_group;" : : : "memory");
+}
+// For all but the last `kPending` groups that were committed.
+template <int kPending>
+__device__ __forceinline__ void wait_copies() {
+  asm volatile("cp.async.wait_group %0;" : : "n"(kPending) : "memory");
+}
+
+// ldmatrix (9.7.14.5.15): four 8 x 8 tiles of 16-bit values in shared memory; lane l gives the
+// address of row l % 8 of tile l / 8, 16 bytes, and gets values 2 (l % 4) and the next of row l / 4
+// of each.
+__device__ __forceinline__ void load_tiles(const void* row, std::uint32_t (&tiles)[4]) {
+  const auto address = static_cast<std::uint32_t>(__cvta_generic_to_shared(row));
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(tiles[0]), "=r"(tiles[1]), "=r"(tiles[2]), "=r"(tiles[3])
+               : "r"(address)
+               : "memory");
+}
+
+// mma (9.7.14.5.14), m16n8k16 of bf16 into f32: sums += a b. Of sums lane l has columns 2 (l % 4)
+// and the next of row l / 4, then of row l / 4 + 8.
+__device__ __forceinline__ void multiply_tiles(const std::uint32_t (&a)[4], std::uint32_t b_low,
+                                               std::uint32_t b_high, float (&sums)[4]) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+      "{%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b_low), "r"(b_high));
+}
+
 // ex2 (9.7.3.21): 2^x within 2 ulp; subnormal results are 0, NaN stays NaN. The only way to an
 // exponential here, so that all steps have the same.
 __device__ __forceinline__ float exp2_fast(float x) {

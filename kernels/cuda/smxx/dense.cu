@@ -109,13 +109,14 @@ __device__ __forceinline__ void warp_copy(const std::byte* from, std::byte* to, 
 
 }  // namespace
 
-extern "C" __global__ void __launch_bounds__(kThreads) dsv32_embed(EmbedArguments a) {
+extern "C" __global__ void __launch_bounds__(kThreads, kBlocks) dsv32_embed(EmbedArguments a) {
   const BlockPlace at(warp_piece(), a.cols);
   if (at.row >= a.num_rows) return;
   with_type(a.type, [&](auto type) { embed_block<decltype(type)>(a, at); });
 }
 
-extern "C" __global__ void __launch_bounds__(kThreads) dsv32_add_rms_norm(NormArguments a) {
+extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)
+    dsv32_add_rms_norm(NormArguments a) {
   const std::int64_t row = blockIdx.x;
   if (a.type == ValueType::f32) {
     norm_row<F32, F32>(a, row);
@@ -126,13 +127,14 @@ extern "C" __global__ void __launch_bounds__(kThreads) dsv32_add_rms_norm(NormAr
   }
 }
 
-extern "C" __global__ void __launch_bounds__(kThreads) dsv32_silu_mul(SiluMulArguments a) {
+extern "C" __global__ void __launch_bounds__(kThreads, kBlocks) dsv32_silu_mul(SiluMulArguments a) {
   const BlockPlace at(warp_piece(), a.cols);
   if (at.row >= a.num_rows) return;
   with_type(a.type, [&](auto type) { silu_block<decltype(type)>(a, at); });
 }
 
-extern "C" __global__ void __launch_bounds__(kThreads) dsv32_quantise(QuantiseArguments a) {
+extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)
+    dsv32_quantise(QuantiseArguments a) {
   const BlockPlace at(warp_piece(), a.cols);
   if (at.row >= a.num_rows) return;
   with_type(a.type, [&](auto type) {
@@ -144,7 +146,8 @@ extern "C" __global__ void __launch_bounds__(kThreads) dsv32_quantise(QuantiseAr
   });
 }
 
-extern "C" __global__ void __launch_bounds__(kThreads) dsv32_copy_rows(CopyRowsArguments a) {
+extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)
+    dsv32_copy_rows(CopyRowsArguments a) {
   const std::int64_t i = warp_piece();
   if (i >= a.count) return;
   const std::int64_t read = a.from_rows != nullptr ? a.from_rows[i] : i / a.copies;
@@ -153,7 +156,8 @@ extern "C" __global__ void __launch_bounds__(kThreads) dsv32_copy_rows(CopyRowsA
   warp_copy(a.from + read * a.from_stride, a.to + write * a.to_stride, a.row_bytes);
 }
 
-extern "C" __global__ void __launch_bounds__(kThreads) dsv32_copy_bytes(CopyBytesArguments a) {
+extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)
+    dsv32_copy_bytes(CopyBytesArguments a) {
   const std::int64_t first = warp_piece() * kCopyPiece;
   if (first >= a.bytes) return;
   warp_copy(a.from + first, a.to + first, min(kCopyPiece, a.bytes - first));

@@ -126,7 +126,7 @@ __device__ __forceinline__ void for_fours(const Values& v, int rows, int col, in
       using D = decltype(decoder);
       const std::byte* at = v.data + ((first * v.stride + k) * D::kBits >> 3);
       const std::int64_t step = kPass * v.stride * D::kBits >> 3;
-#pragma unroll 4
+#pragma unroll 2
       for (int row = first; row < kRows; row += kPass, at += step) {
         float four[4] = {};
         if (row < rows) {
@@ -199,6 +199,16 @@ struct Gemm {
     });
   }
 
+  // Both, behind what all threads have done; begin() comes before the first.
+  static __device__ __forceinline__ void begin(Shared&, const Values&, const Values&, int, int, int,
+                                               int) {}
+  static __device__ __forceinline__ void fill(Shared& s, const Values& x, const Values& w, int rows,
+                                              int outs, int col, int cols) {
+    __syncthreads();
+    fill_x(s, x, rows, col, cols);
+    fill_w(s, w, outs, col, cols, [](int, int, const float(&)[4]) {});
+  }
+
   // Adds kStep columns, of which `n` count, of this warp's rows, of which there are `rows` in all.
   static __device__ __forceinline__ void multiply(const Shared& s, int rows, int n, Sums& sums) {
     const int first = warp_id() * TM, lane = lane_id();
@@ -264,11 +274,9 @@ struct Gemm {
 using Gemm4 = Gemm<1, 1>;
 using Gemm16 = Gemm<4, 2>;
 using Gemm32 = Gemm<8, 2>;
-using Gemm64 = Gemm<16, 2>;
 static_assert(Gemm4::kRows == kTile4.rows && Gemm4::kOuts == kTile4.outs);
 static_assert(Gemm16::kRows == kTile16.rows && Gemm16::kOuts == kTile16.outs);
 static_assert(Gemm32::kRows == kTile32.rows && Gemm32::kOuts == kTile32.outs);
-static_assert(Gemm64::kRows == kTile64.rows && Gemm64::kOuts == kTile64.outs);
 
 }  // namespace dsv32::kernels::cuda
 

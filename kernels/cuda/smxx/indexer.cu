@@ -292,7 +292,8 @@ __device__ __forceinline__ void score_tile(const IndexScoresArguments& a, int fi
 
 }  // namespace
 
-extern "C" __global__ void __launch_bounds__(kThreads) dsv32_index_store(IndexStoreArguments a) {
+extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)
+    dsv32_index_store(IndexStoreArguments a) {
   __shared__ __align__(16) float rows[kWarps][kBlock];
   const std::int64_t t = warp_piece();
   if (t >= a.num_tokens) return;
@@ -301,7 +302,8 @@ extern "C" __global__ void __launch_bounds__(kThreads) dsv32_index_store(IndexSt
   with_type(a.type, [&](auto type) { store_key<decltype(type)>(a, t, slot, rows[warp_id()]); });
 }
 
-extern "C" __global__ void __launch_bounds__(kThreads) dsv32_index_query(IndexQueryArguments a) {
+extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)
+    dsv32_index_query(IndexQueryArguments a) {
   __shared__ __align__(16) float rows[kWarps][kBlock];
   const std::int64_t h = warp_piece();
   if (h >= std::int64_t{a.num_tokens} * a.num_heads) return;
@@ -309,7 +311,8 @@ extern "C" __global__ void __launch_bounds__(kThreads) dsv32_index_query(IndexQu
   with_type(a.type, [&](auto type) { make_query<decltype(type)>(a, h, rows[warp_id()]); });
 }
 
-extern "C" __global__ void __launch_bounds__(kThreads) dsv32_index_scores(IndexScoresArguments a) {
+extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)
+    dsv32_index_scores(IndexScoresArguments a) {
   __shared__ __align__(16) ScoreTile s;
   const int count = a.keys.positions[blockIdx.y] + 1;
   if (count <= a.top_k) return;  // every key is chosen

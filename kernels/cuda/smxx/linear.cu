@@ -1,5 +1,6 @@
-// Topic gemm: linear and grouped_linear are one function of a weight and some rows.
-#include "kernels/cuda/smxx/gemm_tile.cuh"
+// Topic gemm: linear and grouped_linear are one function of a weight and some rows, on tensor cores
+// where both are exact in bf16.
+#include "kernels/cuda/smxx/mma_tile.cuh"
 
 namespace dsv32::kernels::cuda {
 namespace {
@@ -58,10 +59,9 @@ struct LinearTile {
     G::clear(sums);
     const Values in = rows_in(), weights(w.data, at.first_out, w.stride, w.type);
     const int block_cols = w.type == ValueType::int4 ? w.scale_cols : kBlock;
+    G::begin(s, in, weights, at.rows, outs, 0, cols);
     for (int col = 0; col < cols; col += kStep) {
-      __syncthreads();
-      G::fill_x(s, in, at.rows, col, cols);
-      G::fill_w(s, weights, outs, col, cols, [](int, int, const float(&)[4]) {});
+      G::fill(s, in, weights, at.rows, outs, col, cols);
       __syncthreads();
       G::multiply(s, at.rows, min(kStep, cols - col), sums);
       const int end = col + kStep;
@@ -119,6 +119,7 @@ __device__ __forceinline__ void grouped_linear(const GroupedLinearArguments& a) 
   const ExpertTile tile = find_tile<G::kRows>(a.offsets, a.experts, static_cast<int>(blockIdx.y));
   if (tile.rows == 0) return;
   const Matrix w = a.w[tile.expert];
+  if (a.split && is_exact_in_bf16(w.type) != a.mma) return;
   const TilePlace at{tile.first, tile.rows, static_cast<int>(blockIdx.x) * G::kOuts};
   LinearTile<G>(w, a.x, at, a.cols, a.outs).run({a.out, a.out_stride, a.type});
 }
@@ -128,30 +129,37 @@ __device__ __forceinline__ void grouped_linear(const GroupedLinearArguments& a) 
 extern "C" __global__ void __launch_bounds__(kThreads, 8) dsv32_linear_4(LinearArguments a) {
   linear<Gemm4>(a);
 }
-extern "C" __global__ void __launch_bounds__(kThreads) dsv32_linear_16(LinearArguments a) {
+extern "C" __global__ void __launch_bounds__(kThreads, kBlocks) dsv32_linear_16(LinearArguments a) {
   linear<Gemm16>(a);
 }
-extern "C" __global__ void __launch_bounds__(kThreads) dsv32_linear_32(LinearArguments a) {
+extern "C" __global__ void __launch_bounds__(kThreads, kBlocks) dsv32_linear_32(LinearArguments a) {
   linear<Gemm32>(a);
-}
-extern "C" __global__ void __launch_bounds__(kThreads) dsv32_linear_64(LinearArguments a) {
-  linear<Gemm64>(a);
 }
 extern "C" __global__ void __launch_bounds__(kThreads, 8)
     dsv32_grouped_linear_4(GroupedLinearArguments a) {
   grouped_linear<Gemm4>(a);
 }
-extern "C" __global__ void __launch_bounds__(kThreads)
+extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)
     dsv32_grouped_linear_16(GroupedLinearArguments a) {
   grouped_linear<Gemm16>(a);
 }
-extern "C" __global__ void __launch_bounds__(kThreads)
+extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)
     dsv32_grouped_linear_32(GroupedLinearArguments a) {
   grouped_linear<Gemm32>(a);
 }
-extern "C" __global__ void __launch_bounds__(kThreads)
-    dsv32_grouped_linear_64(GroupedLinearArguments a) {
-  grouped_linear<Gemm64>(a);
-}
+
+#define DSV32_MMA_LINEAR(rows)                                    \
+  extern "C" __global__ void __launch_bounds__(kThreads, kBlocks) \
+      dsv32_linear_mma_##rows(LinearArguments a) {                \
+    linear<Mma##rows>(a);                                         \
+  }                                                               \
+  extern "C" __global__ void __launch_bounds__(kThreads, kBlocks) \
+      dsv32_grouped_linear_mma_##rows(GroupedLinearArguments a) { \
+    grouped_linear<Mma##rows>(a);                                 \
+  }
+DSV32_MMA_LINEAR(16)
+DSV32_MMA_LINEAR(32)
+DSV32_MMA_LINEAR(64)
+#undef DSV32_MMA_LINEAR
 
 }  // namespace dsv32::kernels::cuda

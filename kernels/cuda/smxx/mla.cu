@@ -179,7 +179,8 @@ __device__ __forceinline__ void expand(const MlaExpandArguments& a) {
 
 }  // namespace
 
-extern "C" __global__ void __launch_bounds__(kThreads) dsv32_mla_store(MlaStoreArguments a) {
+extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)
+    dsv32_mla_store(MlaStoreArguments a) {
   const std::int64_t t = warp_piece();
   if (t >= a.num_tokens) return;
   const std::int64_t slot = a.slots[t];
@@ -198,13 +199,15 @@ extern "C" __global__ void __launch_bounds__(kThreads) dsv32_mla_store(MlaStoreA
 extern "C" __global__ void __launch_bounds__(kThreads, 8) dsv32_mla_absorb_4(MlaAbsorbArguments a) {
   absorb<Gemm4>(a);
 }
-extern "C" __global__ void __launch_bounds__(kThreads) dsv32_mla_absorb_32(MlaAbsorbArguments a) {
+extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)
+    dsv32_mla_absorb_32(MlaAbsorbArguments a) {
   absorb<Gemm32>(a);
 }
 extern "C" __global__ void __launch_bounds__(kThreads, 8) dsv32_mla_expand_4(MlaExpandArguments a) {
   expand<Gemm4>(a);
 }
-extern "C" __global__ void __launch_bounds__(kThreads) dsv32_mla_expand_32(MlaExpandArguments a) {
+extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)
+    dsv32_mla_expand_32(MlaExpandArguments a) {
   expand<Gemm32>(a);
 }
 

@@ -194,7 +194,8 @@ extern "C" __global__ void __launch_bounds__(kCountThreads)
 }
 
 // An expert a warp: its copies in ascending order, from its offset on.
-extern "C" __global__ void __launch_bounds__(kThreads) dsv32_moe_place(MoeDispatchArguments a) {
+extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)
+    dsv32_moe_place(MoeDispatchArguments a) {
   const int expert = static_cast<int>(warp_piece());
   if (expert >= a.experts) return;
   int next = a.offsets[expert];
@@ -208,7 +209,8 @@ extern "C" __global__ void __launch_bounds__(kThreads) dsv32_moe_place(MoeDispat
   }
 }
 
-extern "C" __global__ void __launch_bounds__(kThreads) dsv32_moe_combine(MoeCombineArguments a) {
+extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)
+    dsv32_moe_combine(MoeCombineArguments a) {
   const std::int64_t piece = warp_piece();
   const int blocks = (a.cols + kBlock - 1) / kBlock;
   const std::int64_t t = piece / blocks;

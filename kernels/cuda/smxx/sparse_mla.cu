@@ -255,7 +255,8 @@ struct Attention {
 
 }  // namespace
 
-extern "C" __global__ void __launch_bounds__(kThreads) dsv32_sparse_mla(SparseMlaArguments a) {
+extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)
+    dsv32_sparse_mla(SparseMlaArguments a) {
   extern __shared__ __align__(16) float memory[];
   const int columns = sparse_mla_columns(a.layout);
   const Shared s(memory, a.layout, columns);

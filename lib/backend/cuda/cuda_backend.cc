@@ -85,7 +85,11 @@ ExpertsHandle CudaBackend::bind_experts(std::span<const Linear> experts, BindPro
   // At once: what waits for the next call may find the memory given back.
   stream_.upload(memory.get(), matrices.data(), matrices.size() * sizeof(kernels::Matrix),
                  [](std::size_t) {});
-  return std::make_shared<const CudaExperts>(experts, all_read_fp8(experts), std::move(memory));
+  CudaExperts::Kinds kinds;
+  for (const kernels::Matrix& w : matrices)
+    (kernels::cuda::is_exact_in_bf16(w.type) ? kinds.exact_in_bf16 : kinds.others) = true;
+  return std::make_shared<const CudaExperts>(experts, all_read_fp8(experts), kinds,
+                                             std::move(memory));
 }
 
 std::shared_ptr<void> CudaBackend::allocate(std::size_t bytes) {

@@ -35,17 +35,24 @@ class CudaWeight final : public BoundWeight {
 
 class CudaExperts final : public BoundExperts {
  public:
-  CudaExperts(std::span<const Linear> experts, bool fp8, std::shared_ptr<void> memory)
+  // Whether there are weights that tensor cores can take, and others.
+  struct Kinds {
+    bool exact_in_bf16 = false, others = false;
+  };
+  CudaExperts(std::span<const Linear> experts, bool fp8, Kinds kinds, std::shared_ptr<void> memory)
       : BoundExperts(static_cast<std::int64_t>(experts.size()), experts[0].weight.rows,
                      experts[0].weight.cols, fp8),
-        memory_(std::move(memory)) {}
+        memory_(std::move(memory)),
+        kinds_(kinds) {}
 
   const kernels::Matrix* matrices() const {  // [count], on the device
     return static_cast<const kernels::Matrix*>(memory_.get());
   }
+  const Kinds& kinds() const { return kinds_; }
 
  private:
   std::shared_ptr<void> memory_;
+  Kinds kinds_;
 };
 
 // Parts of reserve()'s scratch, in floats.

@@ -114,18 +114,28 @@ void CudaBackend::grouped_linear(const BoundExperts& experts, const Activation& 
   check_shape(offsets.cols == experts.count + 1 && experts.cols == x.dense.cols &&
                   experts.rows == out.cols && x.dense.rows == out.rows,
               "grouped_linear");
-  const kernels::cuda::GroupedLinearArguments args{
-      .w = static_cast<const CudaExperts&>(experts).matrices(),
-      .offsets = data_as<std::int32_t>(offsets),
-      .x = rows_in(x, "grouped_linear"),
-      .out = out.data,
-      .out_stride = out.stride,
-      .type = value_type(out.dtype),
-      .num_rows = static_cast<int>(out.rows),
-      .experts = static_cast<int>(experts.count),
-      .cols = static_cast<int>(experts.cols),
-      .outs = static_cast<int>(experts.rows)};
-  stream_.launch(launch_of(args), args);
+  const auto& bound = static_cast<const CudaExperts&>(experts);
+  kernels::cuda::GroupedLinearArguments args{.w = bound.matrices(),
+                                             .offsets = data_as<std::int32_t>(offsets),
+                                             .x = rows_in(x, "grouped_linear"),
+                                             .out = out.data,
+                                             .out_stride = out.stride,
+                                             .type = value_type(out.dtype),
+                                             .mma = false,
+                                             .split = false,
+                                             .num_rows = static_cast<int>(out.rows),
+                                             .experts = static_cast<int>(experts.count),
+                                             .cols = static_cast<int>(experts.cols),
+                                             .outs = static_cast<int>(experts.rows)};
+  // An expert's kernel is that of its kind, whatever stands beside it.
+  const bool bf16 = args.x.type == kernels::ValueType::bf16;
+  const auto [exact, others] = bound.kinds();
+  args.split = bf16 && exact && others;
+  for (const bool mma : {true, false}) {
+    if (mma ? !(bf16 && exact) : bf16 && !others) continue;
+    args.mma = mma;
+    stream_.launch(launch_of(args), args);
+  }
 }
 
 void CudaBackend::moe_gate(TensorView scores, TensorView bias, const GateParams& gate,
