@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Looks into every cubin: no spills, registers and shared memory within the manifest, the instructions that a kernel is made for.
-usage: check_cubin.py [--write] FOLDER   (of *.sm_NN.cubin, as build/cuda/lib/backend/cuda/kernels)
 
 The manifest, kernels/cuda/manifest.toml, has for each kernel the most registers a thread and bytes of shared memory a block that any
-architecture may take, and opcodes that must be there; --write prints one of what is. nvdisasm comes from the path or from
-./scripts/cuda-toolkit.sh --tools. Exit: 0 all in order, 1 not, 77 no nvdisasm."""
+architecture may take, and opcodes that must be there. nvdisasm comes from the path or from ./scripts/cuda-toolkit.sh --tools. Exit: 0
+all in order, 1 not, 77 no nvdisasm."""
+import argparse
 import collections
 import pathlib
 import re
@@ -93,17 +93,20 @@ def write(all_kernels):
             print("opcodes = [" + ", ".join(f'"{code}"' for code in codes) + "]")
 
 
-def main(arguments):
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=pathlib.Path, help="of *.sm_NN.cubin: build/cuda/lib/backend/cuda/kernels")
+    parser.add_argument("--write", action="store_true", help="print a manifest of what is")
+    arguments = parser.parse_args()
     nvdisasm = shutil.which("nvdisasm") or shutil.which("nvdisasm", path=ROOT / ".deps/cuda-tools/bin")
     if not nvdisasm:
         print("skipped: no nvdisasm (./scripts/cuda-toolkit.sh --tools brings it)")
         return 77
-    folder = pathlib.Path(arguments[-1])
-    all_kernels = [(path.name, disassemble(nvdisasm, path)) for path in sorted(folder.glob("*.cubin"))]
+    all_kernels = [(path.name, disassemble(nvdisasm, path)) for path in sorted(arguments.folder.glob("*.cubin"))]
     if not all_kernels:
-        print(f"no cubins in {folder}")
+        print(f"no cubins in {arguments.folder}")
         return 1
-    if "--write" in arguments:
+    if arguments.write:
         write(all_kernels)
         return 0
     manifest = tomllib.loads(MANIFEST.read_text(encoding="utf-8"))
@@ -122,4 +125,4 @@ def main(arguments):
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())
