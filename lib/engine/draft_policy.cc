@@ -11,7 +11,7 @@ namespace {
 
 constexpr double kKeep = 0.9;       // of an older step's weight, with each new one
 constexpr double kTrials = 0.005;   // of all time may be lost to trials
-constexpr double kFirst = 1.0;      // steps' time that may be lost before anything is known
+constexpr double kFirst = 0.51;     // steps' time that may be lost before anything is known
 constexpr double kMostSaved = 4.0;  // steps' time of budget that is kept
 constexpr double kEnough = 3.0;     // steps that tell more than others' do
 
