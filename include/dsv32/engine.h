@@ -71,7 +71,7 @@ struct EngineStats {
 // Starts no thread. Move-only; of a moved-from one, and in a child of fork(), functions that may
 // throw throw state, the others return empty values.
 // An answer is, token for token and logit for logit, what Session::generate gives for its prompt
-// and options alone: whatever runs beside it, however it was cut, cached or preempted.
+// and options alone: whatever runs beside it, however it was cut, cached, preempted or drafted.
 // Each step advances every running answer, and prompts in what time is left (at least a quarter).
 // Within a priority at most `max_sequences` that came later run before one that waits. If pages run
 // out, unused prefixes go, then the youngest answer of the lowest priority waits until all it had

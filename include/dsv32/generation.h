@@ -18,8 +18,8 @@
 
 namespace dsv32 {
 
-using DraftCounts =
-    std::array<std::uint64_t, 4>;  // by position: of the first drafts, the second ..
+// By position: of the first drafts of a pass, of the second ones ..
+using DraftCounts = std::array<std::uint64_t, 4>;
 
 struct Usage {
   std::size_t prompt_tokens = 0;

@@ -9,6 +9,19 @@ constexpr std::size_t kNone = static_cast<std::size_t>(-1);  // has no row
 
 }  // namespace
 
+void end_guesses(Growth& growth, const Guesses& guesses,
+                 std::span<const std::byte> hidden) noexcept {
+  std::vector<std::byte> last;
+  try {
+    const std::size_t bytes = growth.hidden_bytes();
+    const auto row = hidden.subspan((guesses.taken - 1) * bytes, bytes);
+    if (guesses.taken < guesses.count) last.assign(row.begin(), row.end());
+  } catch (...) {
+    // Then that row runs once more.
+  }
+  growth.end(std::move(last));
+}
+
 void DraftPasses::run(LoadedModel& model, std::span<const Member> members,
                       const std::stop_token& cancel) {
   const auto vocab = static_cast<std::size_t>(model.config.vocab_size);

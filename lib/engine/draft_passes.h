@@ -27,6 +27,11 @@ struct Guesses {
   bool is_next(TokenId drawn) const { return taken < count && tokens[taken] == drawn; }
 };
 
+// When no more rows are taken: what is wrong goes. `hidden` has the hidden states of the pass's
+// rows from this growth's first on; without memory for the one that is needed its row runs again.
+void end_guesses(Growth& growth, const Guesses& guesses,
+                 std::span<const std::byte> hidden) noexcept;
+
 // Memory that is used again.
 class DraftPasses {
  public:

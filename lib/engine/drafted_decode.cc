@@ -5,17 +5,12 @@
 #include <utility>
 
 #include "lib/base/check.h"
-#include "lib/base/float_state.h"
+#include "lib/base/seconds.h"
 
 namespace dsv32 {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  const FloatState ours;
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 }  // namespace
 
@@ -94,15 +89,7 @@ std::span<const float> DraftedDecode::take_row() {
 
 void DraftedDecode::end_pass() noexcept {
   if (!growth_) return;
-  const std::size_t bytes = session_.shared().hidden_bytes();
-  std::vector<std::byte> hidden;
-  try {
-    const auto row = std::span(result_.hidden).subspan((guesses_.taken - 1) * bytes, bytes);
-    if (guesses_.taken < guesses_.count) hidden.assign(row.begin(), row.end());
-  } catch (...) {
-    // Then that row runs once more.
-  }
-  growth_->end(std::move(hidden));
+  end_guesses(*growth_, guesses_, result_.hidden);
   growth_.reset();
   session_.drafts_.observe(wanted_, seconds_, static_cast<double>(guesses_.taken));
 }

@@ -5,6 +5,7 @@
 
 #include "lib/base/check.h"
 #include "lib/base/float_state.h"
+#include "lib/base/seconds.h"
 #include "lib/engine/engine_state.h"
 
 namespace dsv32 {
@@ -203,9 +204,10 @@ void Engine::Impl::pass() {
     }
     return;  // all in it were cancelled
   }
-  const FloatState ours;
+  const double seconds = seconds_since(start);
   const std::lock_guard guard(mutex_);
-  commit_locked(std::chrono::duration<double>(Clock::now() - start).count());
+  const FloatState ours;
+  commit_locked(seconds);
 }
 
 // As before the plan, but for who has a slot.

@@ -4,7 +4,7 @@
 #include <chrono>
 #include <utility>
 
-#include "lib/base/float_state.h"
+#include "lib/base/seconds.h"
 #include "lib/engine/engine_state.h"
 
 namespace dsv32 {
@@ -23,8 +23,7 @@ double in_pieces(std::size_t pages, std::size_t page_bytes, Copy&& copy) {
   const Clock::time_point start = Clock::now();
   for (std::size_t first = 0; first < pages; first += most)
     copy(first, std::min(most, pages - first));
-  const FloatState ours;
-  return std::chrono::duration<double>(Clock::now() - start).count();
+  return seconds_since(start);
 }
 
 }  // namespace

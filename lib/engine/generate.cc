@@ -5,7 +5,7 @@
 #include "dsv32/session.h"
 
 #include "lib/base/check.h"
-#include "lib/base/float_state.h"
+#include "lib/base/seconds.h"
 #include "lib/engine/drafted_decode.h"
 #include "lib/engine/generation.h"
 #include "lib/engine/session_state.h"
@@ -14,11 +14,6 @@ namespace dsv32 {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  const FloatState ours;
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 SparseStats difference(const SparseStats& after, const SparseStats& before) {
   return {.keys_visible = after.keys_visible - before.keys_visible,

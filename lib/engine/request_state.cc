@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "lib/base/check.h"
-#include "lib/base/float_state.h"
+#include "lib/base/seconds.h"
 #include "lib/sampling/sampler_access.h"
 
 namespace dsv32 {
@@ -13,11 +13,6 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr std::size_t kMostLogitBytes = std::size_t{64} << 20;  // of a prompt's rows, in one step
-
-double seconds_between(Clock::time_point start, Clock::time_point end) {
-  const FloatState ours;
-  return std::chrono::duration<double>(end - start).count();
-}
 
 GenerateOptions with_seed(const GenerateOptions& asked, const LoadedModel& model,
                           std::uint64_t seed) {
@@ -108,16 +103,8 @@ void Answer::take_guess() noexcept {
 
 void Answer::end_guesses(const StepResult& result) noexcept {
   if (!growth) return;
-  std::vector<std::byte> hidden;
-  try {
-    const std::size_t bytes = request.model->hidden_bytes();
-    const auto row =
-        std::span(result.hidden).subspan((part.logits_first + guesses.taken - 1) * bytes, bytes);
-    if (guesses.taken < guesses.count) hidden.assign(row.begin(), row.end());
-  } catch (...) {
-    // Then that row runs once more.
-  }
-  growth->end(std::move(hidden));
+  const std::size_t bytes = request.model->hidden_bytes();
+  dsv32::end_guesses(*growth, guesses, std::span(result.hidden).subspan(part.logits_first * bytes));
   growth.reset();
   again = sequence.rows_again();
 }

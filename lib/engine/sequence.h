@@ -101,6 +101,7 @@ class Growth {
   // which takes the last one's hidden state; without it that row runs again.
   void accept(std::size_t count) noexcept;
   void end(std::vector<std::byte> hidden) noexcept;
+  std::size_t hidden_bytes() const { return sequence_.model_->hidden_bytes(); }
 
  private:
   std::int32_t begin(Batch& batch);

@@ -23,26 +23,6 @@ namespace {
 
 using conformance::Random;
 
-struct Format {
-  std::string name;
-  Numerics numerics = Numerics::native;
-  KvFormat kv = KvFormat::fp8;
-  IndexerKeys keys = IndexerKeys::fp8;
-  bool mtp = false;
-};
-
-Model load(const Format& format, std::size_t cache_tokens, int rows) {
-  LoadOptions options;
-  options.numerics = format.numerics;
-  options.kv_format = format.kv;
-  options.indexer_keys = format.keys;
-  options.mtp = format.mtp;
-  options.kv_cache_tokens = cache_tokens;
-  options.max_batch_tokens = rows;
-  options.backend.num_threads = 1;
-  return Model::load(golden(format.name), options);
-}
-
 // A request that runs, and what has come of its answers.
 struct Asked {
   Request request{};

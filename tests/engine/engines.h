@@ -16,6 +16,27 @@
 
 namespace dsv32::test {
 
+// A golden checkpoint and how it is loaded.
+struct Format {
+  std::string name = "fp8";
+  Numerics numerics = Numerics::native;
+  KvFormat kv = KvFormat::fp8;
+  IndexerKeys keys = IndexerKeys::fp8;
+  bool mtp = false;
+};
+
+inline Model load(const Format& format, std::size_t cache_tokens, int rows) {
+  LoadOptions options;
+  options.numerics = format.numerics;
+  options.kv_format = format.kv;
+  options.indexer_keys = format.keys;
+  options.mtp = format.mtp;
+  options.kv_cache_tokens = cache_tokens;
+  options.max_batch_tokens = rows;
+  options.backend.num_threads = 1;
+  return Model::load(golden(format.name), options);
+}
+
 using AnswerId = std::pair<RequestId, int>;
 
 // All updates of one answer.

@@ -16,24 +16,6 @@ namespace {
 
 constexpr std::size_t kAlways = std::size_t{64} << 20;
 
-struct Format {
-  std::string name = "fp8";
-  Numerics numerics = Numerics::native;
-  KvFormat kv = KvFormat::fp8;
-  bool mtp = false;
-};
-
-Model load(const Format& format, std::size_t cache_tokens) {
-  LoadOptions options;
-  options.numerics = format.numerics;
-  options.kv_format = format.kv;
-  options.mtp = format.mtp;
-  options.kv_cache_tokens = cache_tokens;
-  options.max_batch_tokens = 96;
-  options.backend.num_threads = 1;
-  return Model::load(golden(format.name), options);
-}
-
 // An answer that only its length ends.
 Request request(const Model& model, std::size_t prompt, std::size_t length, std::uint64_t seed) {
   Request request{.prompt = some_tokens(prompt, seed)};
@@ -80,7 +62,7 @@ struct Interrupted {
 };
 
 EngineStats run_interrupted(const Format& format, const EngineOptions& options) {
-  const Model roomy = load(format, 4096), model = load(format, kPool);
+  const Model roomy = load(format, 4096, 96), model = load(format, kPool, 96);
   Engine engine(model, options);
   Interrupted world(model);
   world.begin(engine);
@@ -126,7 +108,7 @@ TEST_CASE("pages that find no room in the swap are computed again") {
 }
 
 TEST_CASE("an answer that is cancelled while it is swapped takes its copy with it") {
-  const Model model = load({.mtp = true}, kPool);
+  const Model model = load({.mtp = true}, kPool, 96);
   // Room for one copy at a time: what is not given back is missed.
   Engine engine(model, {.reuse_prefixes = false, .swap_bytes = std::size_t{200} << 10});
   int back = 0, gone = 0;  // before they were cancelled
@@ -150,7 +132,7 @@ TEST_CASE("an answer that is cancelled while it is swapped takes its copy with i
 }
 
 TEST_CASE("any allocation may fail while pages are swapped") {
-  const Model roomy = load({.mtp = true}, 4096), model = load({.mtp = true}, kPool);
+  const Model roomy = load({.mtp = true}, 4096, 96), model = load({.mtp = true}, kPool, 96);
   std::uint64_t swapped = 0;
   for (long number = 0; number < (is_slow() ? 3 : 24); ++number) {
     Engine engine(model, {.reuse_prefixes = false, .swap_bytes = kAlways});

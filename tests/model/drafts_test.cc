@@ -26,23 +26,6 @@ namespace {
 
 using conformance::Random;
 
-struct Format {
-  std::string name;
-  Numerics numerics = Numerics::native;
-  KvFormat kv = KvFormat::fp8;
-};
-
-Model load(const Format& format, std::size_t cache_tokens, int rows) {
-  LoadOptions options;
-  options.numerics = format.numerics;
-  options.kv_format = format.kv;
-  options.mtp = true;
-  options.kv_cache_tokens = cache_tokens;
-  options.max_batch_tokens = rows;
-  options.backend.num_threads = 1;
-  return Model::load(golden(format.name), options);
-}
-
 GenerateOptions some_options(Random& random) {
   GenerateOptions options;
   SamplingParams sampling;
@@ -182,12 +165,14 @@ void check_law(const Format& format, int rounds) {
 
 int some(int rounds) { return is_slow() ? std::max(6, rounds / 5) : rounds; }
 
-TEST_CASE("engine_E15 a Session with drafts is one without: FP8") { check_law({"fp8"}, some(40)); }
+TEST_CASE("engine_E15 a Session with drafts is one without: FP8") {
+  check_law({.mtp = true}, some(40));
+}
 TEST_CASE("engine_E15 a Session with drafts is one without: exact") {
-  check_law({.name = "f32", .numerics = Numerics::exact}, some(30));
+  check_law({.name = "f32", .numerics = Numerics::exact, .mtp = true}, some(30));
 }
 TEST_CASE("engine_E15 a Session with drafts is one without: BF16 pages") {
-  check_law({.name = "fp8", .kv = KvFormat::bf16}, some(20));
+  check_law({.kv = KvFormat::bf16, .mtp = true}, some(20));
 }
 
 // Options under which each guess is right: one token is allowed each time.
@@ -199,7 +184,7 @@ GenerateOptions one_way(std::size_t max_tokens) {
 }
 
 TEST_CASE("engine_E15 right guesses save their passes, up to the last token") {
-  const Model model = load({"fp8"}, 1024, 96);
+  const Model model = load({.mtp = true}, 1024, 96);
   for (const int drafts : {1, 2, 3, 4}) {
     const ForcedDrafts forced([&] { return drafts; });
     for (const std::size_t length : {1u, 2u, 3u, 5u, 6u, 7u, 31u}) {
@@ -251,7 +236,7 @@ TEST_CASE("engine_E15 the last tokens before the context's end and the cache's")
     CHECK(session.tokens().size() == tokens);
     CHECK(equal(logits, session.logits()));
   }
-  const Model small = load({"fp8"}, 128, 64);
+  const Model small = load({.mtp = true}, 128, 64);
   GenerateOptions options = one_way(100);
   for (const int drafts : {0, 4}) {
     options.draft_tokens = drafts;
@@ -296,7 +281,7 @@ TEST_CASE("engine_E15 a budget of thinking, stop strings and an end are where th
 }
 
 TEST_CASE("engine_E15 a cancelled pass leaves what was told") {
-  const Model model = load({"fp8"}, 1024, 96);
+  const Model model = load({.mtp = true}, 1024, 96);
   const ForcedDrafts forced([] { return 3; });
   for (std::size_t after = 1; after < 12; ++after) {
     std::stop_source stop;
@@ -319,7 +304,7 @@ TEST_CASE("engine_E15 a cancelled pass leaves what was told") {
 }
 
 TEST_CASE("engine_E15 a mask that fails fails where it did, whatever it said of guesses") {
-  const Model model = load({"fp8"}, 1024, 96);
+  const Model model = load({.mtp = true}, 1024, 96);
   const ForcedDrafts forced([] { return 4; });
   for (std::size_t at = 1; at < 10; ++at) {
     for (const int drafts : {0, 4}) {
@@ -349,7 +334,7 @@ TEST_CASE("engine_E15 drafts are refused without MTP, out of range, and in a req
   check_error(kCode, "LoadOptions::mtp", [&] { session.generate(some_tokens(20, 1), options); });
   CHECK(session.tokens().empty());
   check_error(kCode, "LoadOptions::mtp", [&] { Engine(without, {.draft_tokens = 1}); });
-  const Model model = load({"fp8"}, 1024, 96);
+  const Model model = load({.mtp = true}, 1024, 96);
   for (const int drafts : {-1, 5}) {
     options.draft_tokens = drafts;
     check_error(kCode, "0 to 4", [&] { options.validate(); });
@@ -363,7 +348,7 @@ TEST_CASE("engine_E15 drafts are refused without MTP, out of range, and in a req
 }
 
 TEST_CASE("engine_E15 an observed session drafts nothing") {
-  const Model model = load({"fp8"}, 1024, 96);
+  const Model model = load({.mtp = true}, 1024, 96);
   const ForcedDrafts forced([] { return 4; });
   GenerateOptions options = one_way(10);
   options.draft_tokens = 4;
