@@ -207,7 +207,8 @@ double MhaHead::deviation(int length) const {
   double worst = 0, size = 1e-30;
   for (int d = 0; d < kMhaValue; ++d) {
     const double want = expected[static_cast<std::size_t>(d)] / total;
-    worst = std::max(worst, std::fabs(static_cast<double>(s.out[d][0] / s.total[0]) - want));
+    const double off = std::fabs(static_cast<double>(s.out[d][0] / s.total[0]) - want);
+    worst = std::max(worst, std::isnan(off) ? INFINITY : off);
     size = std::max(size, std::fabs(want));
   }
   return worst / size;

@@ -11,6 +11,7 @@
 #include "lib/weights/shards.h"
 #include "tests/conformance/conformance.h"
 #include "tests/support/kernel_sets.h"
+#include "tests/support/worst.h"
 
 namespace dsv32::conformance {
 namespace {
@@ -162,13 +163,12 @@ class Case {
 
   float max_difference(const std::vector<float>& got, const std::string& name) const {
     const std::vector<float> want = want_.values<float>(name);
-    float worst = 0;
+    test::Worst worst;
     for (std::size_t i = 0; i < want.size(); ++i) {
       const auto row = static_cast<std::size_t>(rows_[i / vocab_]);
-      const float d = std::fabs(got[row * vocab_ + i % vocab_] - want[i]);
-      worst = d <= worst ? worst : d;  // a NaN counts
+      worst.add(test::difference(got[row * vocab_ + i % vocab_], want[i]));
     }
-    return worst;
+    return static_cast<float>(worst.value());
   }
 
   // The row of layer `layer` at position rows_[r], of lists with `width` entries.

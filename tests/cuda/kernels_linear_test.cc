@@ -117,11 +117,11 @@ void check_magnitudes(Data& data, const WeightKind& kind, ValueType x_type) {
   const std::vector<double> got = read(
       run_on(gpu, put_weight(gpu, w, 0), put_rows(gpu, x, cols), ValueType::f32, rows, cols, outs),
       ValueType::f32);
-  double worst = 0.0;
+  Worst worst;
   for (std::size_t i = 0; i < got.size(); ++i)
-    worst = std::max(worst, std::fabs(got[i] - want[i]) / std::max(size[i], 1e-30));
+    worst.add(difference(got[i], want[i]) / std::max(size[i], 1e-30));
   INFO("weight " << int(kind.type) << " pow2 " << kind.pow2 << ", x " << int(x_type));
-  CHECK(worst <= (cols + 8) * 0x1p-24);
+  CHECK(worst.value() <= (cols + 8) * 0x1p-24);
 }
 
 TEST_CASE("linear over magnitudes far apart loses no more than f32 sums do", "[quick]") {

@@ -12,6 +12,7 @@
 #include "lib/base/floats.h"
 #include "tests/support/catch.h"
 #include "tests/support/kernel_sets.h"
+#include "tests/support/worst.h"
 
 #include "kernels/cpu/table.h"
 
@@ -57,15 +58,17 @@ inline int bytes_of(ValueType type) {
 // Values as doubles.
 std::vector<double> read(const Bytes& data, ValueType type);
 
-// Largest |x - y| over the largest |y|: the measure of every tolerance here.
+// Largest |x - y| over the largest |y|: the measure of every tolerance here. Infinite where one is
+// no number and the other is.
 inline double deviation(const std::vector<double>& x, const std::vector<double>& y) {
   REQUIRE(x.size() == y.size());
-  double worst = 0.0, size = 1e-30;
+  Worst worst;
+  double size = 1e-30;
   for (std::size_t i = 0; i < x.size(); ++i) {
-    worst = std::max(worst, std::fabs(x[i] - y[i]));
-    size = std::max(size, std::fabs(y[i]));
+    worst.add(difference(x[i], y[i]));
+    if (std::isfinite(y[i])) size = std::max(size, std::fabs(y[i]));
   }
-  return worst / size;
+  return worst.value() / size;
 }
 
 // Memory aligned to 64, poisoned: nobody may read what nobody wrote.

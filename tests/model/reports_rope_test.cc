@@ -13,6 +13,7 @@
 #include "tests/model/sessions.h"
 #include "tests/support/catch.h"
 #include "tests/support/checkpoint_files.h"
+#include "tests/support/worst.h"
 
 namespace dsv32::test {
 namespace {
@@ -41,7 +42,7 @@ std::vector<Bits> rows_of(const Tensors& tensors, const std::string& config, Num
 
 // The largest relative distance of two rows.
 double distance(const std::vector<Bits>& x, const std::vector<Bits>& y) {
-  double worst = 0;
+  Worst worst;
   for (std::size_t row = 0; row < x.size(); ++row) {
     double difference = 0, size = 0;
     for (std::size_t i = 0; i < x[row].size(); ++i) {
@@ -49,9 +50,9 @@ double distance(const std::vector<Bits>& x, const std::vector<Bits>& y) {
       difference += (a - b) * (a - b);
       size += b * b;
     }
-    worst = std::max(worst, std::sqrt(difference / size));
+    worst.add(std::sqrt(difference / size));
   }
-  return worst;
+  return worst.value();
 }
 
 // Rows [first, first + n) of a matrix of one-byte values: 2i goes to i, 2i + 1 to i + n / 2.
