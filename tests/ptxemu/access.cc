@@ -2,6 +2,7 @@
 
 #include <cinttypes>
 
+#include "tests/ptxemu/meter.h"
 #include "tests/ptxemu/verdicts.h"
 
 namespace dsv32::ptxemu {
@@ -200,6 +201,26 @@ std::byte* locate(Warp& w, const Instruction& i, unsigned lane, Space space, Add
     return locate_kernel_params(w, i, lane, address - kParamWindow, bytes, how);
   }
   return locate_global(w, i, lane, address, bytes, how);
+}
+
+void measure(Warp& w, const Instruction& i, Lanes mask, Space space,
+             const Address (&addresses)[kLanes], unsigned bytes, unsigned how) {
+  Meter* meter = w.block->grid->options.meter;
+  if (meter == nullptr || space == Space::kernel_params || space == Space::params) return;
+  LaneBytes shared[kLanes], global[kLanes];
+  std::size_t in_shared = 0, in_global = 0;
+  for (; mask != 0; mask &= mask - 1) {
+    const Address address = addresses[__builtin_ctz(mask)];
+    if (space == Space::shared) {
+      shared[in_shared++] = {address, bytes};
+    } else if (address - kSharedWindow < kWindowBytes) {
+      shared[in_shared++] = {address - kSharedWindow, bytes};
+    } else if (space == Space::global || address >= Address{1} << kMachineShift) {
+      global[in_global++] = {address, bytes};
+    }
+  }
+  meter->shared({shared, in_shared}, i.line);
+  meter->global({global, in_global}, (how & kWrites) != 0);
 }
 
 void hand_on(Warp& w, unsigned lane, Space space, Address address, unsigned how) {

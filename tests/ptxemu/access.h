@@ -24,6 +24,10 @@ Access access_of(Warp& w, unsigned lane, unsigned how);
 // Where a copy lands, judged by what its thread knew when it was issued.
 std::byte* locate_copied(Warp& w, const Instruction& i, unsigned lane, const Copy& copy);
 
+// Tells the launch's meter, if it has one.
+void measure(Warp& w, const Instruction& i, Lanes mask, Space space,
+             const Address (&addresses)[kLanes], unsigned bytes, unsigned how);
+
 inline Address address_of(Warp& w, const Instruction& i, std::uint32_t slot, unsigned lane) {
   const Address base =
       i.wide ? w.lanes<Address>(slot)[lane] : Address{w.lanes<std::uint32_t>(slot)[lane]};

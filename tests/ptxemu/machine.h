@@ -19,6 +19,8 @@
 
 namespace dsv32::ptxemu {
 
+class Meter;  // meter.h
+
 using Address = std::uint64_t;  // of device memory; no pointer of the host
 
 // What a kernel did that is wrong on some GPU, on some day, with some schedule.
@@ -75,6 +77,7 @@ struct Options {
   bool detect = true;  // false: values only, no races, no uninitialised reads
   std::uint64_t max_instructions = 2'000'000'000;
   std::uint32_t ignored = 0;  // bits 1 << Kind; the execution goes on as if found
+  Meter* meter = nullptr;     // counts, if there is one
 };
 
 struct Size3 {

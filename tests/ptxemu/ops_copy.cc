@@ -46,7 +46,22 @@ unsigned taken_bytes(Warp& w, const Instruction& i, unsigned lane) {
   return i.bytes;
 }
 
+// What it reads, and the stores that it is for shared memory.
+void measure_copy(Warp& w, const Instruction& i, Lanes mask) {
+  Address to[kLanes] = {}, from[kLanes] = {};
+  Lanes reads = 0;
+  for_lanes(mask, [&](int lane) {
+    const auto l = static_cast<unsigned>(lane);
+    to[lane] = static_cast<u32>(address_of(w, i, i.reg[0], l));
+    from[lane] = w.lanes<Address>(i.reg[1])[lane] + i.target;
+    reads |= Lanes{taken_bytes(w, i, l) != 0} << lane;
+  });
+  measure(w, i, mask, Space::shared, to, i.bytes, kWrites);
+  measure(w, i, reads, Space::global, from, i.bytes, kReads);
+}
+
 void run_copy(Warp& w, const Instruction& i, Lanes mask) {
+  if (w.block->grid->options.meter != nullptr) measure_copy(w, i, mask);
   for (; mask != 0; mask &= mask - 1) {
     const auto lane = static_cast<unsigned>(__builtin_ctz(mask));
     Copy copy;

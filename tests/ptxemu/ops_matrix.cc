@@ -5,6 +5,7 @@
 
 #include "tests/ptxemu/access.h"
 #include "tests/ptxemu/decoder.h"
+#include "tests/ptxemu/meter.h"
 #include "tests/ptxemu/rows.h"
 
 namespace dsv32::ptxemu {
@@ -58,6 +59,9 @@ void run_mma(Warp& w, const Instruction& i, Lanes) {
   gather(w, slots, k, tiles);
   tensor_mma(mode, type, TensorInstruction::mma_sync, {kM, kN, k}, tiles.a, tiles.b, tiles.c,
              tiles.c);
+  if (Meter* meter = w.block->grid->options.meter) {
+    meter->tensor(2ull * kM * kN * static_cast<unsigned>(k));
+  }
   for (int lane = 0; lane < kLanes; ++lane) {
     for (int word = 0; word < 4; ++word) {
       const int row = lane / 4 + 8 * (word >> 1), column = 2 * (lane % 4) + (word & 1);
@@ -79,10 +83,15 @@ u16& element(Matrices& m, int matrix, int lane, int which, bool transposed) {
 void run_ldmatrix(Warp& w, const Instruction& i, Lanes mask) {
   Matrices matrices;
   std::memset(matrices, 0xff, sizeof matrices);
+  Address addresses[kLanes] = {};
+  for (unsigned lane = 0; lane < 8u * i.count; ++lane) {
+    addresses[lane] = address_of(w, i, i.reg[0], lane);
+  }
+  const Lanes rows = i.count == 4 ? kAllLanes : (1u << 8u * i.count) - 1;
+  measure(w, i, mask & rows, Space::shared, addresses, 16, kReads);
   for (unsigned lane = 0; lane < 8u * i.count; ++lane) {
     if (!(mask >> lane & 1)) continue;
-    const std::byte* from =
-        locate(w, i, lane, Space::shared, address_of(w, i, i.reg[0], lane), 16, kReads);
+    const std::byte* from = locate(w, i, lane, Space::shared, addresses[lane], 16, kReads);
     if (from != nullptr) std::memcpy(matrices[lane / 8][lane % 8], from, 16);
   }
   const u32* slots = w.frame->function->lists.data() + i.list;

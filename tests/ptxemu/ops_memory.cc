@@ -69,6 +69,7 @@ void run_load(Warp& w, const Instruction& i, Lanes mask) {
   const bool strong = (i.detail2 & kStrongAccess) != 0;
   Address addresses[kLanes];
   gather_addresses(w, i, addresses);
+  measure(w, i, mask, space, addresses, u32{i.bytes} * i.count, i.detail2);
   if (!strong && load_all<Element, Register>(w, i, mask, addresses)) return;
   const u32* slots = w.frame->function->lists.data() + i.list;
   for (; mask != 0; mask &= mask - 1) {
@@ -91,6 +92,7 @@ void run_store(Warp& w, const Instruction& i, Lanes mask) {
   const bool strong = (i.detail2 & kStrongAccess) != 0;
   Address addresses[kLanes];
   gather_addresses(w, i, addresses);
+  measure(w, i, mask, space, addresses, u32{i.bytes} * i.count, i.detail2);
   if (!strong && store_all<Element, Register>(w, i, mask, addresses)) return;
   const u32* slots = w.frame->function->lists.data() + i.list;
   for (; mask != 0; mask &= mask - 1) {
