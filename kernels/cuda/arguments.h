@@ -153,6 +153,9 @@ struct SparseMlaArguments {
   int num_tokens, num_heads, top_k;
   float scale;
   bool bf16_probabilities;  // CacheLayout::is_deployed()
+  // Heads that a block of threads has at most on tensor cores: 32, or 64 where the GPU has the
+  // shared memory (sparse_mla_mma_shared). Changes no bit.
+  int block_heads = 32;
 };
 
 // out[t, h, i] = sum over c of W_UV[h][i, c] out_latent[t, h, c]. Its FP8 form: quantise.

@@ -11,38 +11,46 @@
 namespace dsv32::kernels::cuda {
 
 // X(kernel, file): smxx/FILE.cu defines extern "C" dsv32_KERNEL.
-#define DSV32_SMXX_KERNELS(X)      \
-  X(embed, dense)                  \
-  X(add_rms_norm, dense)           \
-  X(silu_mul, dense)               \
-  X(quantise, dense)               \
-  X(copy_rows, dense)              \
-  X(copy_bytes, dense)             \
-  X(linear_4, linear)              \
-  X(linear_16, linear)             \
-  X(linear_32, linear)             \
-  X(grouped_linear_4, linear)      \
-  X(grouped_linear_16, linear)     \
-  X(grouped_linear_32, linear)     \
-  X(linear_mma_16, linear)         \
-  X(linear_mma_32, linear)         \
-  X(linear_mma_64, linear)         \
-  X(grouped_linear_mma_16, linear) \
-  X(grouped_linear_mma_32, linear) \
-  X(grouped_linear_mma_64, linear) \
-  X(mla_store, mla)                \
-  X(mla_absorb_4, mla)             \
-  X(mla_absorb_32, mla)            \
-  X(mla_expand_4, mla)             \
-  X(mla_expand_32, mla)            \
-  X(sparse_mla, sparse_mla)        \
-  X(index_store, indexer)          \
-  X(index_query, indexer)          \
-  X(index_scores, indexer)         \
-  X(top_k, top_k)                  \
-  X(moe_gate, moe)                 \
-  X(moe_count, moe)                \
-  X(moe_place, moe)                \
+#define DSV32_SMXX_KERNELS(X)           \
+  X(embed, dense)                       \
+  X(add_rms_norm, dense)                \
+  X(silu_mul, dense)                    \
+  X(quantise, dense)                    \
+  X(copy_rows, dense)                   \
+  X(copy_bytes, dense)                  \
+  X(linear_4, linear)                   \
+  X(linear_16, linear)                  \
+  X(linear_32, linear)                  \
+  X(grouped_linear_4, linear)           \
+  X(grouped_linear_16, linear)          \
+  X(grouped_linear_32, linear)          \
+  X(linear_mma_16, linear)              \
+  X(linear_mma_32, linear)              \
+  X(linear_mma_64, linear)              \
+  X(grouped_linear_mma_16, linear)      \
+  X(grouped_linear_mma_32, linear)      \
+  X(grouped_linear_mma_64, linear)      \
+  X(mla_store, mla)                     \
+  X(mla_absorb_4, mla)                  \
+  X(mla_absorb_32, mla)                 \
+  X(mla_expand_4, mla)                  \
+  X(mla_expand_32, mla)                 \
+  X(mla_absorb_mma_16, mla)             \
+  X(mla_absorb_mma_64, mla)             \
+  X(mla_expand_mma_16, mla)             \
+  X(mla_expand_mma_64, mla)             \
+  X(sparse_mla, sparse_mla)             \
+  X(sparse_mla_mma_16, sparse_mla_mma)  \
+  X(sparse_mla_mma_32, sparse_mla_mma)  \
+  X(sparse_mla_mma_64, sparse_mla_mma)  \
+  X(index_store, indexer)               \
+  X(index_query, indexer)               \
+  X(index_scores, indexer)              \
+  X(index_scores_mma, index_scores_mma) \
+  X(top_k, top_k)                       \
+  X(moe_gate, moe)                      \
+  X(moe_count, moe)                     \
+  X(moe_place, moe)                     \
   X(moe_combine, moe)
 
 enum class Kernel : int {
@@ -70,10 +78,8 @@ struct Launch {
   constexpr bool empty() const { return grid_x == 0 || grid_y == 0 || grid_z == 0; }
 };
 
-// Above 48 KB of shared memory a function has to be told (MAX_DYNAMIC_SHARED_SIZE_BYTES); so much
-// is there on every GPU from sm_80 on.
-inline constexpr unsigned kMaxShared = 96 * 1024;
-inline constexpr unsigned kThreads = 128;  // of most kernels
+inline constexpr unsigned kMaxShared = 99 * 1024;  // of a block, on every GPU from sm_80 on
+inline constexpr unsigned kThreads = 128;          // of most kernels
 inline constexpr unsigned kWarps = kThreads / 32;
 // Of them at least on a multiprocessor: without a number ptxas finds one of its own, and spills
 // registers to reach it.
@@ -114,10 +120,13 @@ struct GemmTile {
   int rows, outs;
 };
 inline constexpr GemmTile kTile4{4, 32}, kTile16{16, 64}, kTile32{32, 64}, kTile64{64, 64};
+inline constexpr GemmTile kTileSlim{16, 16};
+// Of a slim tile's block, in dynamic shared memory: copies of each warp, and sums of two turns.
+inline constexpr int kSlimStages = 18432;
+inline constexpr unsigned kSlimShared = kWarps * (kSlimStages + 2 * 16 * 24 * 4);
 
 // The tile for so many rows, as one of four.
 constexpr int tile_for(int rows) { return rows <= 4 ? 0 : rows <= 16 ? 1 : rows <= 32 ? 2 : 3; }
-inline constexpr GemmTile kTiles[] = {kTile4, kTile16, kTile32, kTile64};
 
 // Whether a weight's values, without their scales, lose nothing as bf16.
 constexpr bool is_exact_in_bf16(ValueType type) {
@@ -131,20 +140,30 @@ struct GemmKernels {
     return on_tensor_cores ? mma[i] : f32[i];
   }
 };
-inline constexpr int kF32Tile[] = {0, 1, 2, 2}, kMmaTile[] = {1, 1, 2, 3};  // of kTiles
+struct GemmLaunch {
+  GemmTile tile;
+  unsigned shared;
+};
+constexpr GemmLaunch gemm_launch(bool on_tensor_cores, int i) {
+  constexpr GemmTile kF32[] = {kTile4, kTile16, kTile32, kTile32};
+  constexpr GemmTile kMma[] = {kTileSlim, kTileSlim, kTile32, kTile64};
+  if (!on_tensor_cores) return {kF32[i], 0};
+  return {kMma[i], i <= 1 ? kSlimShared : 0};
+}
 
 constexpr Launch launch_of(const LinearArguments& a) {
   constexpr GemmKernels kKernels{
       {Kernel::linear_4, Kernel::linear_16, Kernel::linear_32, Kernel::linear_32},
       {Kernel::linear_mma_16, Kernel::linear_mma_16, Kernel::linear_mma_32, Kernel::linear_mma_64}};
   const bool mma = is_exact_in_bf16(a.w.type) && a.x.type == ValueType::bf16;
-  const int i = tile_for(a.num_rows), tile = mma ? kMmaTile[i] : kF32Tile[i];
+  const int i = tile_for(a.num_rows);
+  const auto [tile, shared] = gemm_launch(mma, i);
   return {kKernels.at(mma, i),
-          ceil_div(a.outs, kTiles[tile].outs),
-          ceil_div(a.num_rows, kTiles[tile].rows),
+          ceil_div(a.outs, tile.outs),
+          ceil_div(a.num_rows, tile.rows),
           1,
           kThreads,
-          0};
+          shared};
 }
 
 // Tiles of rows of all experts together: each may end in a part of one.
@@ -159,23 +178,32 @@ constexpr Launch launch_of(const GroupedLinearArguments& a) {
                                   Kernel::grouped_linear_mma_32, Kernel::grouped_linear_mma_64}};
   const bool mma = a.mma;
   const int i = tile_for(a.experts > 0 ? a.num_rows / a.experts : 0);  // on average
-  const int tile = mma ? kMmaTile[i] : kF32Tile[i];
+  const auto [tile, shared] = gemm_launch(mma, i);
   return {kKernels.at(mma, i),
-          ceil_div(a.outs, kTiles[tile].outs),
-          grouped_tiles(a.num_rows, a.experts, kTiles[tile].rows),
+          ceil_div(a.outs, tile.outs),
+          grouped_tiles(a.num_rows, a.experts, tile.rows),
           1,
           kThreads,
-          0};
+          shared};
 }
 
 // ---- mla
 constexpr Launch launch_of(const MlaStoreArguments& a) {
   return launch_warps(Kernel::mla_store, a.num_tokens);
 }
-constexpr Launch launch_heads(Kernel small, Kernel large, int tokens, int heads, int outs,
-                              unsigned more) {
-  const GemmTile tile = tokens <= 4 ? kTile4 : kTile32;
-  return {tokens <= 4 ? small : large,
+// Kernels of each half, for four rows and for 32, and on tensor cores for 16 and for 64.
+struct HeadKernels {
+  Kernel small, large, mma_small, mma_large;
+};
+constexpr Launch launch_heads(const HeadKernels& kernels, ValueType type, const Matrix& kv_b,
+                              int tokens, int heads, int outs, unsigned more) {
+  // bf16 rows by what is bf16 or is rounded to it.
+  const bool mma =
+      type == ValueType::bf16 && (kv_b.type == ValueType::bf16 || kv_b.type == ValueType::e4m3);
+  const bool small = tokens <= (mma ? 16 : 4);
+  const GemmTile tile = mma ? (small ? kTile16 : kTile64) : small ? kTile4 : kTile32;
+  return {mma ? (small ? kernels.mma_small : kernels.mma_large)
+              : (small ? kernels.small : kernels.large),
           ceil_div(outs, tile.outs) + more,
           ceil_div(tokens, tile.rows),
           static_cast<unsigned>(heads),
@@ -183,12 +211,14 @@ constexpr Launch launch_heads(Kernel small, Kernel large, int tokens, int heads,
           0};
 }
 constexpr Launch launch_of(const MlaAbsorbArguments& a) {  // the last block in x rotates
-  return launch_heads(Kernel::mla_absorb_4, Kernel::mla_absorb_32, a.num_tokens, a.num_heads,
-                      a.latent, 1);
+  return launch_heads({Kernel::mla_absorb_4, Kernel::mla_absorb_32, Kernel::mla_absorb_mma_16,
+                       Kernel::mla_absorb_mma_64},
+                      a.type, a.kv_b, a.num_tokens, a.num_heads, a.latent, 1);
 }
 constexpr Launch launch_of(const MlaExpandArguments& a) {
-  return launch_heads(Kernel::mla_expand_4, Kernel::mla_expand_32, a.num_tokens, a.num_heads, a.v,
-                      0);
+  return launch_heads({Kernel::mla_expand_4, Kernel::mla_expand_32, Kernel::mla_expand_mma_16,
+                       Kernel::mla_expand_mma_64},
+                      a.type, a.kv_b, a.num_tokens, a.num_heads, a.v, 0);
 }
 
 // What a block of sparse_mla has in shared memory: probabilities, `columns` columns of the queries
@@ -204,13 +234,64 @@ constexpr int sparse_mla_columns(const CacheLayout& layout) {
   const int width = layout.latent + layout.rope;
   return sparse_mla_shared(layout, (width + 3) / 4 * 4) <= kMaxShared ? (width + 3) / 4 * 4 : 64;
 }
+
+// On tensor cores: records of deployed pages (is_deployed) and queries of bf16. A block has up to
+// 64 heads: queries, decoded keys, records, a row of weights and a factor of each head, slots.
+inline constexpr int kMmaKeys = 32;
+inline constexpr int kMmaWidth = 576, kMmaRecord = 656;  // values and bytes of a record
+inline constexpr int kMmaWeightsRow = kMmaKeys + 8;
+constexpr unsigned sparse_mla_mma_shared(int heads) {
+  const int bytes = (heads + kMmaKeys) * kMmaWidth * 2 + kMmaKeys * kMmaRecord +
+                    heads * (kMmaWeightsRow + 1) * 4 + kMmaKeys * 4;
+  return static_cast<unsigned>((bytes + 127) / 128 * 128);
+}
+// With 16, 32 or 64 heads a block.
+constexpr Launch launch_sparse_mla_mma(const SparseMlaArguments& a, int heads) {
+  return {heads == 16   ? Kernel::sparse_mla_mma_16
+          : heads == 32 ? Kernel::sparse_mla_mma_32
+                        : Kernel::sparse_mla_mma_64,
+          static_cast<unsigned>(a.num_tokens),
+          ceil_div(a.num_heads, heads),
+          1,
+          heads == 16 ? 128u : 256u,
+          sparse_mla_mma_shared(heads)};
+}
+// Many heads a block decode a key for all of them; few heads make blocks for more multiprocessors.
+inline constexpr int kMultiprocessors = 108;  // of an A100
+constexpr int sparse_mla_heads(const SparseMlaArguments& a) {
+  for (const int heads : {16, 32}) {
+    const std::int64_t blocks = std::int64_t{a.num_tokens} * ceil_div(a.num_heads, heads);
+    if (a.num_heads <= heads || blocks <= kMultiprocessors) return heads;
+  }
+  return a.block_heads;
+}
 constexpr Launch launch_of(const SparseMlaArguments& a) {
+  if (a.bf16_probabilities && a.type == ValueType::bf16) {
+    return launch_sparse_mla_mma(a, sparse_mla_heads(a));
+  }
   return {Kernel::sparse_mla,
           static_cast<unsigned>(a.num_tokens),
           ceil_div(a.num_heads, kMlaHeads),
           1,
           kThreads,
           sparse_mla_shared(a.layout, sparse_mla_columns(a.layout))};
+}
+
+// Above 48 KB of shared memory a function has to be told (MAX_DYNAMIC_SHARED_SIZE_BYTES).
+struct SharedNeed {
+  Kernel kernel;
+  unsigned bytes;  // at most
+};
+inline constexpr SharedNeed kSharedNeeds[] = {
+    {Kernel::linear_mma_16, kSlimShared},
+    {Kernel::grouped_linear_mma_16, kSlimShared},
+    {Kernel::sparse_mla, kMaxShared},
+    {Kernel::sparse_mla_mma_16, sparse_mla_mma_shared(16)},
+    {Kernel::sparse_mla_mma_32, sparse_mla_mma_shared(32)},
+    {Kernel::sparse_mla_mma_64, sparse_mla_mma_shared(64)}};
+// What a GPU's blocks may have of it says how many heads they take.
+constexpr int sparse_mla_block_heads(int block_shared) {
+  return static_cast<int>(sparse_mla_mma_shared(64)) <= block_shared ? 64 : 32;
 }
 
 // ---- indexer
@@ -223,9 +304,11 @@ constexpr Launch launch_of(const IndexQueryArguments& a) {
 inline constexpr int kKeyTile = 32;       // keys that a block of index_scores takes at a time
 inline constexpr int kScoreBlocks = 512;  // so many blocks share a launch's keys, about
 constexpr Launch launch_of(const IndexScoresArguments& a) {
-  const unsigned tiles = ceil_div(a.score_stride, kKeyTile);
+  // On tensor cores: codes, in whole sixteens; a page at a time.
+  const bool mma = a.layout.index_type() != ValueType::f32 && a.layout.index_dim % 16 == 0;
+  const unsigned tiles = ceil_div(a.score_stride, mma ? kPageSize : kKeyTile);
   const unsigned wanted = a.num_tokens > 0 ? ceil_div(kScoreBlocks, a.num_tokens) : 0;
-  return {Kernel::index_scores,
+  return {mma ? Kernel::index_scores_mma : Kernel::index_scores,
           std::min(tiles, wanted),
           static_cast<unsigned>(a.num_tokens),
           1,

@@ -1,14 +1,18 @@
-// An emulated GPU with the kernels of smxx, for tests that call one kernel at a time.
+// A GPU with the kernels of smxx, for tests that call one kernel at a time: an emulated one
+// (kernels_machine.cc), or through the driver a real one (device/driver_machine.cc). Results that a
+// test reads go to the file that DSV32_RESULTS names, so that the two can be compared to the bit.
 #ifndef DSV32_TESTS_CUDA_KERNELS_MACHINE_H_
 #define DSV32_TESTS_CUDA_KERNELS_MACHINE_H_
 
 #include <cstdint>
+#include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "tests/kernels/data.h"
-#include "tests/ptxemu/machine.h"
+#include "tests/ptxemu/meter.h"
 
 #include "kernels/cuda/launch.h"
 
@@ -20,6 +24,9 @@ namespace cuda = kernels::cuda;
 class KernelMachine {
  public:
   explicit KernelMachine(std::uint64_t seed = 1);
+  ~KernelMachine();
+  KernelMachine(const KernelMachine&) = delete;
+  KernelMachine& operator=(const KernelMachine&) = delete;
 
   template <class T>
   T* put(std::span<const T> values) {
@@ -64,20 +71,33 @@ class KernelMachine {
   }
 
   std::uint64_t instructions() const { return instructions_; }  // so far
+  // From here on counts what kernels move and multiply; blocks run in ascending order and without
+  // detectors. Null: no more. A real GPU counts nothing.
+  void measure(ptxemu::Meter* meter);
+  // Microseconds of a launch with cold caches, the median of some; none on an emulated GPU.
+  template <class Arguments>
+  std::optional<double> time(const Arguments& arguments) {
+    return time(cuda::launch_of(arguments), std::as_bytes(std::span(&arguments, 1)));
+  }
   // Forgets all that was put here.
   void clear();
 
  private:
+  struct State;
+
   void* allocate(std::size_t bytes);
   void* put_bytes(const void* from, std::size_t bytes);
   void get_bytes(void* to, const void* from, std::size_t bytes);
   void run(const cuda::Launch& launch, std::span<const std::byte> arguments);
+  std::optional<double> time(const cuda::Launch& launch, std::span<const std::byte> arguments);
 
-  ptxemu::Machine machine_;
-  std::vector<ptxemu::Machine::Loaded> loaded_;  // as the files of kernel_files()
-  std::vector<ptxemu::Address> allocations_;
-  std::uint64_t seed_, instructions_ = 0;
+  std::unique_ptr<State> state_;
+  std::uint64_t instructions_ = 0;
+  const char* function_ = "";  // that ran last
 };
+
+// Appends what a test has read, and of which kernel, to the file of DSV32_RESULTS.
+void note_result(const char* function, const void* bytes, std::size_t count);
 
 // The double-precision twins, which run on the host.
 const kernels::CpuKernels& reference_twins();

@@ -59,28 +59,33 @@ struct AttentionData {
   }
 };
 
-Bytes gpu_attend(KernelMachine& gpu, const Attention& c, const AttentionData& in) {
+// With so many heads a block on tensor cores; 0: as many as the launch says.
+Bytes gpu_attend(KernelMachine& gpu, const Attention& c, const AttentionData& in,
+                 int block_heads = 0) {
   auto* out = gpu.empty_rows(c.out_size(), c.type);
-  gpu.run(cuda::SparseMlaArguments{.q = gpu.put(in.q),
-                                   .latent = gpu.put(in.pages),
-                                   .indices = gpu.put(in.indices),
-                                   .out = out,
-                                   .layout = c.layout,
-                                   .type = c.type,
-                                   .num_tokens = c.queries(),
-                                   .num_heads = c.heads,
-                                   .top_k = c.top,
-                                   .scale = c.scale,
-                                   .bf16_probabilities = c.layout.is_deployed()});
+  const cuda::SparseMlaArguments args{.q = gpu.put(in.q),
+                                      .latent = gpu.put(in.pages),
+                                      .indices = gpu.put(in.indices),
+                                      .out = out,
+                                      .layout = c.layout,
+                                      .type = c.type,
+                                      .num_tokens = c.queries(),
+                                      .num_heads = c.heads,
+                                      .top_k = c.top,
+                                      .scale = c.scale,
+                                      .bf16_probabilities = c.layout.is_deployed(),
+                                      .block_heads = 64};
+  gpu.run(block_heads == 0 ? launch_of(args) : launch_sparse_mla_mma(args, block_heads), args);
   return gpu.get_rows(out, c.out_size(), c.type);
 }
 
-void check_attention(Data& data, const Attention& c, float size = 0.5f, std::uint64_t seed = 1) {
+void check_attention(Data& data, const Attention& c, float size = 0.5f, std::uint64_t seed = 1,
+                     int block_heads = 0) {
   INFO("format " << int(c.layout.format) << ", latent " << c.layout.latent << ", rope "
                  << c.layout.rope << ", " << c.heads << " heads, size " << size);
   const AttentionData in(data, c, 211, size);
   KernelMachine gpu(seed);
-  const Bytes got = gpu_attend(gpu, c, in);
+  const Bytes got = gpu_attend(gpu, c, in, block_heads);
   Bytes want(got.size());
   reference_twins().sparse_mla({.q = in.q.data(),
                                 .latent = in.pages.data(),
@@ -124,9 +129,51 @@ TEST_CASE("sparse_mla equals its twin at the deployed widths") {
   check_attention(data, {{Format::f32, 512, 64, 0}, ValueType::f32, 3, lengths, 192});
 }
 
-TEST_CASE("a query's attention is the same bits in any company and list width", "[quick]") {
-  Data data(226);
-  Attention c{{Format::fp8, 64, 16, 0}, ValueType::bf16, 4, {}, 70};
+// More heads than a block has, and fewer; heads of small and of very large scores.
+TEST_CASE("sparse_mla equals its twin for any number of heads") {
+  Data data(228);
+  const CacheLayout layout{Format::fp8, 512, 64, 0};
+  for (const int heads : {1, 17, 33, 65}) {
+    check_attention(data, {layout, ValueType::bf16, heads, {70, 32, 1, 0, 31, 33}, 70},
+                    heads == 33 ? 200.0f : 0.01f, static_cast<std::uint64_t>(heads),
+                    heads == 17   ? 32
+                    : heads == 65 ? 64
+                                  : 16);
+  }
+}
+
+TEST_CASE("heads of a block change no bit", "[quick]") {
+  Data data(229);
+  const Attention c{{Format::fp8, 512, 64, 0}, ValueType::bf16, 40, {100, 0, 37}, 100};
+  const AttentionData in(data, c, 211, 0.5f);
+  KernelMachine gpu;
+  const Bytes wide = gpu_attend(gpu, c, in, 64);
+  CHECK((gpu_attend(gpu, c, in, 32) == wide));
+  CHECK((gpu_attend(gpu, c, in, 16) == wide));
+}
+
+TEST_CASE("sparse_mla equals its twin at full size") {
+  Data data(230);
+  Attention c{{Format::fp8, 512, 64, 0}, ValueType::bf16, 128, {2048}, 2048, 0.13f};
+  for (const int heads : {16, 64}) check_attention(data, c, 0.5f, 1, heads);
+}
+
+TEST_CASE("few queries have more blocks, many have more heads a block", "[quick]") {
+  cuda::SparseMlaArguments a{};
+  a.num_tokens = 1, a.num_heads = 128, a.block_heads = 64;
+  CHECK(sparse_mla_heads(a) == 16);
+  a.num_tokens = 14;
+  CHECK(sparse_mla_heads(a) == 32);
+  a.num_tokens = 28;
+  CHECK(sparse_mla_heads(a) == 64);
+  a.block_heads = 32;
+  CHECK(sparse_mla_heads(a) == 32);
+  a.num_heads = 12;
+  CHECK(sparse_mla_heads(a) == 16);
+}
+
+void check_company(Data& data, const CacheLayout& layout) {
+  Attention c{layout, ValueType::bf16, 4, {}, 70};
   for (int t = 0; t < 9; ++t) c.lengths.push_back(t == 0 ? 70 : data.integer(0, 70));
   const AttentionData all(data, c, 211, 0.5f);
   Bytes alone;
@@ -149,9 +196,14 @@ TEST_CASE("a query's attention is the same bits in any company and list width", 
   }
 }
 
-TEST_CASE("a record that is no number spoils the queries that read it, and no other", "[quick]") {
-  Data data(227);
-  Attention c{{Format::fp8, 128, 32, 0}, ValueType::bf16, 4, {100, 100, 100}, 100};
+TEST_CASE("a query's attention is the same bits in any company and list width", "[quick]") {
+  Data data(226);
+  check_company(data, {Format::fp8, 64, 16, 0});
+  check_company(data, {Format::fp8, 512, 64, 0});
+}
+
+void check_spoilt(Data& data, const CacheLayout& layout) {
+  Attention c{layout, ValueType::bf16, 4, {100, 100, 100}, 100};
   for (const int entry : {0, 50, 99}) {
     AttentionData in(data, c, 211, 0.5f);
     for (std::int32_t& slot : in.indices) slot = slot == 7 ? 8 : slot;
@@ -170,6 +222,12 @@ TEST_CASE("a record that is no number spoils the queries that read it, and no ot
     CHECK(own);
     CHECK(others);
   }
+}
+
+TEST_CASE("a record that is no number spoils the queries that read it, and no other", "[quick]") {
+  Data data(227);
+  check_spoilt(data, {Format::fp8, 128, 32, 0});
+  check_spoilt(data, {Format::fp8, 512, 64, 0});
 }
 
 }  // namespace

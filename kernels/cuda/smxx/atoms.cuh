@@ -14,6 +14,13 @@ __device__ __forceinline__ std::uint32_t pack_bf16(float low, float high) {
   return pair;
 }
 
+// fma (9.7.4.4) of two bf16 each: times a factor, both exactly rounded, subnormal numbers too.
+__device__ __forceinline__ std::uint32_t scale_bf16(std::uint32_t pair, std::uint32_t factors) {
+  std::uint32_t product;
+  asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(product) : "r"(pair), "r"(factors), "r"(0x80008000u));
+  return product;
+}
+
 __device__ __forceinline__ float from_f16(std::uint16_t half) {
   float x;
   asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(half));
@@ -38,14 +45,54 @@ __device__ __forceinline__ void wait_copies() {
   asm volatile("cp.async.wait_group %0;" : : "n"(kPending) : "memory");
 }
 
+// ld (9.7.9.8) and st (9.7.9.11) of 8 and of 16 bytes of shared memory.
+__device__ __forceinline__ uint2 load_eight(const void* from) {
+  const auto address = static_cast<std::uint32_t>(__cvta_generic_to_shared(from));
+  uint2 v;
+  asm volatile("ld.shared.v2.u32 {%0, %1}, [%2];" : "=r"(v.x), "=r"(v.y) : "r"(address) : "memory");
+  return v;
+}
+__device__ __forceinline__ uint4 load_sixteen(const void* from) {
+  const auto address = static_cast<std::uint32_t>(__cvta_generic_to_shared(from));
+  uint4 v;
+  asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "r"(address)
+               : "memory");
+  return v;
+}
+__device__ __forceinline__ void store_eight(void* to, std::uint32_t a, std::uint32_t b) {
+  const auto address = static_cast<std::uint32_t>(__cvta_generic_to_shared(to));
+  asm volatile("st.shared.v2.u32 [%0], {%1, %2};" : : "r"(address), "r"(a), "r"(b) : "memory");
+}
+__device__ __forceinline__ void store_sixteen(void* to, const uint4& v) {
+  const auto address = static_cast<std::uint32_t>(__cvta_generic_to_shared(to));
+  asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};"
+               :
+               : "r"(address), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w)
+               : "memory");
+}
+
+__device__ __forceinline__ std::uint32_t shared_address(const void* p) {
+  return static_cast<std::uint32_t>(__cvta_generic_to_shared(p));
+}
+
 // ldmatrix (9.7.14.5.15): four 8 x 8 tiles of 16-bit values in shared memory; lane l gives the
 // address of row l % 8 of tile l / 8, 16 bytes, and gets values 2 (l % 4) and the next of row l / 4
 // of each.
-__device__ __forceinline__ void load_tiles(const void* row, std::uint32_t (&tiles)[4]) {
-  const auto address = static_cast<std::uint32_t>(__cvta_generic_to_shared(row));
+__device__ __forceinline__ void load_tiles(std::uint32_t row, std::uint32_t (&tiles)[4]) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(tiles[0]), "=r"(tiles[1]), "=r"(tiles[2]), "=r"(tiles[3])
-               : "r"(address)
+               : "r"(row)
+               : "memory");
+}
+// The same, each tile transposed: a lane gets values of rows 2 (l % 4) and the next of column l
+// / 4.
+__device__ __forceinline__ void load_transposed_tiles(std::uint32_t row,
+                                                      std::uint32_t (&tiles)[4]) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(tiles[0]), "=r"(tiles[1]), "=r"(tiles[2]), "=r"(tiles[3])
+               : "r"(row)
                : "memory");
 }
 

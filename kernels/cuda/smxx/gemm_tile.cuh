@@ -105,6 +105,10 @@ struct Values {
         stride(elements_a_row),
         type(of) {}
 
+  __device__ __forceinline__ Values from_row(std::int64_t row) const {
+    return {data, row, stride, type};
+  }
+
   // Whether four values from a column that is a multiple of four on are aligned in every row.
   __device__ __forceinline__ bool fast() const {
     return aligned(data, static_cast<unsigned>(bits_of(type)) / 2) && (stride & 3) == 0;
@@ -151,6 +155,15 @@ __device__ __forceinline__ void for_fours(const Values& v, int rows, int col, in
     put(row, four);
   }
 }
+
+// A `finish` that leaves values as they are.
+struct AsItIs {
+  __device__ __forceinline__ void operator()(int, int, const float (&)[4]) const {}
+};
+template <class Finish>
+inline constexpr bool kAsItIs = false;
+template <>
+inline constexpr bool kAsItIs<AsItIs> = true;
 
 template <int TM, int TN>
 struct Gemm {
@@ -202,14 +215,37 @@ struct Gemm {
   // Both, behind what all threads have done; begin() comes before the first.
   static __device__ __forceinline__ void begin(Shared&, const Values&, const Values&, int, int, int,
                                                int) {}
+  template <class Finish>
   static __device__ __forceinline__ void fill(Shared& s, const Values& x, const Values& w, int rows,
-                                              int outs, int col, int cols) {
+                                              int outs, int col, int cols, Finish finish) {
     __syncthreads();
     fill_x(s, x, rows, col, cols);
-    fill_w(s, w, outs, col, cols, [](int, int, const float(&)[4]) {});
+    fill_w(s, w, outs, col, cols, finish);
+  }
+
+  // The same where columns of x go with rows of w, and outputs with its columns: those from `out`
+  // on, of `outs` in all. `finish(row, out, four)`.
+  static __device__ __forceinline__ void begin_by_columns(Shared&, const Values&, const Values&,
+                                                          int, int, int, int, int) {}
+  template <class Finish>
+  static __device__ __forceinline__ void fill_by_columns(Shared& s, const Values& x,
+                                                         const Values& w, int rows, int out,
+                                                         int outs, int col, int cols,
+                                                         Finish finish) {
+    __syncthreads();
+    fill_x(s, x, rows, col, cols);
+    const int n = static_cast<int>(threadIdx.x) % (kOuts / 4) * 4;
+    for_fours<kStep, kOuts, true>(
+        w.from_row(col), min(kStep, cols - col), out, outs,
+        [&](int row, int c, float(&v)[4]) { finish(col + row, c, v); },
+        [&](int row, const float(&v)[4]) {
+#pragma unroll
+          for (int j = 0; j < 4; ++j) s.w[row][n + j] = v[j];
+        });
   }
 
   // Adds kStep columns, of which `n` count, of this warp's rows, of which there are `rows` in all.
+  template <bool kByColumns>
   static __device__ __forceinline__ void multiply(const Shared& s, int rows, int n, Sums& sums) {
     const int first = warp_id() * TM, lane = lane_id();
     if (first >= rows) return;

@@ -1,5 +1,8 @@
 // Topic gemm: linear and grouped_linear are one function of a weight and some rows, on tensor cores
 // where both are exact in bf16.
+#include <type_traits>
+
+#include "kernels/cuda/smxx/mma_slim.cuh"
 #include "kernels/cuda/smxx/mma_tile.cuh"
 
 namespace dsv32::kernels::cuda {
@@ -40,8 +43,13 @@ struct LinearTile {
     return {reinterpret_cast<const std::byte*>(x.fp8.codes), at.first, cols, ValueType::e4m3};
   }
 
+  __device__ __forceinline__ int block_cols() const {
+    return w.type == ValueType::int4 ? w.scale_cols : kBlock;
+  }
+
   // Ends the block of columns that `col` is in.
-  __device__ __forceinline__ void end_block(typename G::Sums& sums, int col) const {
+  template <class Sums>
+  __device__ __forceinline__ void end_block(Sums& sums, int col) const {
     if (!has_scale(w.type)) {
       G::end_block(sums);
       return;
@@ -53,19 +61,58 @@ struct LinearTile {
         [&](int out) { return out < outs ? block_scale(w, at.first_out + out, col) : 0.0f; });
   }
 
+  __device__ __forceinline__ void run_slim(const OutRows& out) const {
+    extern __shared__ __align__(16) std::byte memory[];
+    auto& s = *reinterpret_cast<MmaSlim::Shared*>(memory);
+    const Values in = rows_in(), weights(w.data, at.first_out, w.stride, w.type);
+    const int blocks = (cols + kBlock - 1) / kBlock, here = min(MmaSlim::kOuts, outs);
+    float all[2] = {};
+    int row = 0, first = 0;
+    with_pairs(w.type, in.type, [&](auto w_form, auto x_form) {
+      using Tile = SlimTile<decltype(w_form), decltype(x_form)>;
+      row = Tile::row(), first = Tile::first_out();
+      const float* x_scale = x.fp8.scale + (at.first + row) * blocks;
+      Tile{s, in, weights, at.rows, here, cols, block_cols()}.run(
+          [&](int col, float(&factors)[2]) {
+            const float of_x = fp8 && row < at.rows ? x_scale[col / kBlock] : 1.0f;
+#pragma unroll
+            for (int i = 0; i < 2; ++i) {
+              const bool there = first + i < here;
+              factors[i] = of_x * (there ? block_scale(w, at.first_out + first + i, col) : 0.0f);
+            }
+          },
+          all);
+    });
+    std::byte* to = out.data + (at.first * out.stride + at.first_out) * type_bytes(out.type);
+    with_type(out.type, [&](auto type) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        if (row < at.rows && first + i < here) {
+          decltype(type)::store(to, row * out.stride + first + i, all[i]);
+        }
+      }
+    });
+  }
+
   __device__ __forceinline__ void run(const OutRows& out) const {
+    if constexpr (std::is_same_v<G, MmaSlim>) {
+      run_slim(out);
+    } else {
+      run_steps(out);
+    }
+  }
+  __device__ __forceinline__ void run_steps(const OutRows& out) const {
     typename G::Shared& s = G::shared();
     typename G::Sums sums;
     G::clear(sums);
     const Values in = rows_in(), weights(w.data, at.first_out, w.stride, w.type);
-    const int block_cols = w.type == ValueType::int4 ? w.scale_cols : kBlock;
     G::begin(s, in, weights, at.rows, outs, 0, cols);
     for (int col = 0; col < cols; col += kStep) {
-      G::fill(s, in, weights, at.rows, outs, col, cols);
+      G::fill(s, in, weights, at.rows, outs, col, cols, AsItIs{});
       __syncthreads();
-      G::multiply(s, at.rows, min(kStep, cols - col), sums);
+      G::template multiply<false>(s, at.rows, min(kStep, cols - col), sums);
       const int end = col + kStep;
-      if (end % block_cols == 0 || end >= cols) end_block(sums, col);
+      if (end % block_cols() == 0 || end >= cols) end_block(sums, col);
     }
     const std::int64_t place = at.first * out.stride + at.first_out;
     G::store(sums, out.type, out.data + place * type_bytes(out.type), out.stride, at.rows, outs);
@@ -148,6 +195,14 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)
   grouped_linear<Gemm32>(a);
 }
 
+extern "C" __global__ void __launch_bounds__(kThreads, 2) dsv32_linear_mma_16(LinearArguments a) {
+  linear<MmaSlim>(a);
+}
+extern "C" __global__ void __launch_bounds__(kThreads, 2)
+    dsv32_grouped_linear_mma_16(GroupedLinearArguments a) {
+  grouped_linear<MmaSlim>(a);
+}
+
 #define DSV32_MMA_LINEAR(rows)                                    \
   extern "C" __global__ void __launch_bounds__(kThreads, kBlocks) \
       dsv32_linear_mma_##rows(LinearArguments a) {                \
@@ -157,7 +212,6 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)
       dsv32_grouped_linear_mma_##rows(GroupedLinearArguments a) { \
     grouped_linear<Mma##rows>(a);                                 \
   }
-DSV32_MMA_LINEAR(16)
 DSV32_MMA_LINEAR(32)
 DSV32_MMA_LINEAR(64)
 #undef DSV32_MMA_LINEAR

@@ -1,5 +1,5 @@
 // Topic mla: what goes into a latent record, and the two products with kv_b around the attention.
-#include "kernels/cuda/smxx/gemm_tile.cuh"
+#include "kernels/cuda/smxx/mma_tile.cuh"
 
 namespace dsv32::kernels::cuda {
 namespace {
@@ -78,20 +78,6 @@ struct KvB {
   }
 };
 
-// Shared weights of one step of absorb: rows [k, k + kStep) of W_UK as they lie, columns = outputs.
-template <class G>
-__device__ __forceinline__ void fill_absorb(typename G::Shared& s, const KvB& kv_b, int first_row,
-                                            int rows, int col, int cols) {
-  const int n = static_cast<int>(threadIdx.x) % (G::kOuts / 4) * 4;
-  for_fours<kStep, G::kOuts, true>(
-      Values(kv_b.w.data, first_row, kv_b.w.stride, kv_b.w.type), rows, col, cols,
-      [&](int row, int c, float(&v)[4]) { kv_b.finish(first_row + row, c, v); },
-      [&](int row, const float(&v)[4]) {
-#pragma unroll
-        for (int j = 0; j < 4; ++j) s.w[row][n + j] = v[j];
-      });
-}
-
 // Tokens and a head of a block of threads.
 template <class G>
 struct HeadTile {
@@ -133,17 +119,18 @@ __device__ __forceinline__ void absorb(const MlaAbsorbArguments& a) {
     return;
   }
   const KvB kv_b(a.kv_b, a.type);
+  const int row = tile.head * (a.nope + a.v);  // of kv_b, the head's first
   const Values x(q, 0, a.num_heads * q_width, a.type);
+  const Values w(a.kv_b.data, row, a.kv_b.stride, a.kv_b.type);
+  const auto finish = [&](int d, int out, float(&v)[4]) { kv_b.finish(row + d, out, v); };
   typename G::Shared& s = G::shared();
   typename G::Sums sums;
   G::clear(sums);
+  G::begin_by_columns(s, x, w, tile.rows, tile.out, a.latent, 0, a.nope);
   for (int d = 0; d < a.nope; d += kStep) {
-    const int n = min(kStep, a.nope - d);
+    G::fill_by_columns(s, x, w, tile.rows, tile.out, a.latent, d, a.nope, finish);
     __syncthreads();
-    G::fill_x(s, x, tile.rows, d, a.nope);
-    fill_absorb<G>(s, kv_b, tile.head * (a.nope + a.v) + d, n, tile.out, a.latent);
-    __syncthreads();
-    G::multiply(s, tile.rows, n, sums);
+    G::template multiply<true>(s, tile.rows, min(kStep, a.nope - d), sums);
     if ((d + kStep) % kBlock == 0 || d + kStep >= a.nope) G::end_block(sums);
   }
   G::store(sums, a.type, out + tile.out * size, a.num_heads * out_width, tile.rows,
@@ -155,7 +142,9 @@ __device__ __forceinline__ void expand(const MlaExpandArguments& a) {
   const int size = type_bytes(a.type);
   const HeadTile<G> tile(a.num_tokens);
   const int row = tile.head * (a.nope + a.v) + a.nope + tile.out;  // of kv_b, the tile's first
+  const int outs = a.v - tile.out;
   const KvB kv_b(a.kv_b, a.type);
+  const auto finish = [&](int out, int col, float(&v)[4]) { kv_b.finish(row + out, col, v); };
   const std::int64_t x_stride = std::int64_t{a.num_heads} * a.latent;
   const std::int64_t out_stride = std::int64_t{a.num_heads} * a.v;
   const Values x(a.out_latent + std::int64_t{tile.head} * a.latent * size, tile.first, x_stride,
@@ -164,17 +153,15 @@ __device__ __forceinline__ void expand(const MlaExpandArguments& a) {
   typename G::Shared& s = G::shared();
   typename G::Sums sums;
   G::clear(sums);
+  G::begin(s, x, w, tile.rows, outs, 0, a.latent);
   for (int c = 0; c < a.latent; c += kStep) {
+    G::fill(s, x, w, tile.rows, outs, c, a.latent, finish);
     __syncthreads();
-    G::fill_x(s, x, tile.rows, c, a.latent);
-    G::fill_w(s, w, a.v - tile.out, c, a.latent,
-              [&](int out, int col, float(&v)[4]) { kv_b.finish(row + out, col, v); });
-    __syncthreads();
-    G::multiply(s, tile.rows, min(kStep, a.latent - c), sums);
+    G::template multiply<false>(s, tile.rows, min(kStep, a.latent - c), sums);
     if ((c + kStep) % kBlock == 0 || c + kStep >= a.latent) G::end_block(sums);
   }
   std::byte* out = a.out + (tile.first * out_stride + tile.head * a.v + tile.out) * size;
-  G::store(sums, a.type, out, out_stride, tile.rows, a.v - tile.out);
+  G::store(sums, a.type, out, out_stride, tile.rows, outs);
 }
 
 }  // namespace
@@ -209,6 +196,24 @@ extern "C" __global__ void __launch_bounds__(kThreads, 8) dsv32_mla_expand_4(Mla
 extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)
     dsv32_mla_expand_32(MlaExpandArguments a) {
   expand<Gemm32>(a);
+}
+
+// On tensor cores: bf16 rows, and a kv_b that is bf16 or is rounded to it.
+extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)
+    dsv32_mla_absorb_mma_16(MlaAbsorbArguments a) {
+  absorb<Mma16>(a);
+}
+extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)
+    dsv32_mla_absorb_mma_64(MlaAbsorbArguments a) {
+  absorb<Mma64>(a);
+}
+extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)
+    dsv32_mla_expand_mma_16(MlaExpandArguments a) {
+  expand<Mma16>(a);
+}
+extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)
+    dsv32_mla_expand_mma_64(MlaExpandArguments a) {
+  expand<Mma64>(a);
 }
 
 }  // namespace dsv32::kernels::cuda

@@ -8,6 +8,7 @@
 #ifndef DSV32_KERNELS_CUDA_SMXX_MMA_TILE_CUH_
 #define DSV32_KERNELS_CUDA_SMXX_MMA_TILE_CUH_
 
+#include "kernels/cuda/smxx/bf16_tile.cuh"
 #include "kernels/cuda/smxx/gemm_tile.cuh"
 
 namespace dsv32::kernels::cuda {
@@ -16,12 +17,11 @@ template <int kRowTiles>  // of 16 rows
 struct MmaGemm {
   static constexpr int kRows = 16 * kRowTiles, kOuts = 64;
   static constexpr int kStageRow = 2 * kStep;  // bytes, of the widest type
+  static_assert(kOuts == kStep);               // as a tile by columns has it
 
-  // Rows of kStep values, whose eights are swapped by the row: eight rows' equal columns are in
-  // different banks.
   struct Shared {
-    alignas(16) std::uint16_t x[kRows * kStep];
-    alignas(16) std::uint16_t w[kOuts * kStep];
+    alignas(128) std::uint16_t x[kRows * kStep];
+    alignas(128) std::uint16_t w[kOuts * kStep];  // [kOuts][kStep], or by columns [kStep][kOuts]
     alignas(16) std::byte stages[2][(kRows + kOuts) * kStageRow];  // as they lie in memory
   };
   // Of each 16 rows and each 8 of the warp's outputs, as multiply_tiles has them.
@@ -32,9 +32,6 @@ struct MmaGemm {
   static __device__ __forceinline__ Shared& shared() {
     __shared__ Shared s;
     return s;
-  }
-  static __device__ __forceinline__ int place(int row, int k) {
-    return row * kStep + ((k >> 3 ^ (row & 7)) << 3) + (k & 7);
   }
 
   // Calls `with(tile of rows, tile of outputs, index, row, out)` for each of this lane's sums.
@@ -56,29 +53,27 @@ struct MmaGemm {
         [&](int r, int t, int i, int, int) { sums.all[r][t][i] = sums.block[r][t][i] = 0.0f; });
   }
 
-  static __device__ __forceinline__ void put(std::uint16_t* tile, int row, int k,
-                                             const float (&v)[4]) {
-    *reinterpret_cast<uint2*>(tile + place(row, k)) =
-        make_uint2(pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3]));
-  }
   // ---- the next columns are on their way while these are multiplied. Weights and rows that are
   // not aligned to 16 bytes, which no model's are here, come byte by byte.
   static __device__ __forceinline__ void copy(std::byte* to, const Values& v, int rows, int col,
                                               int cols) {
-    const int bits = bits_of(v.type), row_bytes = kStep * bits >> 3, pieces = row_bytes >> 4;
+    const int bits = bits_of(v.type), row_bytes = kStep * bits >> 3;
+    const int pieces = 31 - __clz(row_bytes >> 4);  // of a row: the power of two
     const int there = (min(kStep, cols - col) * bits + 7) >> 3;
     const std::byte* first = v.data + (static_cast<std::int64_t>(col) * bits >> 3);
     const bool sixteen = aligned(v.data, 16) && (v.stride * bits & 127) == 0;
-    for (int i = static_cast<int>(threadIdx.x); i < rows * pieces;
+#pragma unroll 1
+    for (int i = static_cast<int>(threadIdx.x); i < rows << pieces;
          i += static_cast<int>(kThreads)) {
-      const int row = i / pieces, at = i % pieces << 4;
+      const int row = i >> pieces, at = (i & ((1 << pieces) - 1)) << 4;
       const std::byte* from = first + (row * v.stride * bits >> 3) + at;
       std::byte* piece = to + row * row_bytes + at;
-      const int bytes = min(16, there - at);
-      if (sixteen && bytes > 0) {
-        copy_async(piece, from, bytes);
+      const int bytes = max(0, min(16, there - at));  // zeros behind the last column
+      if (sixteen) {
+        copy_async(piece, bytes > 0 ? from : v.data, bytes);
       } else {
-        for (int j = 0; j < bytes; ++j) piece[j] = from[j];
+#pragma unroll 1
+        for (int j = 0; j < 16; ++j) piece[j] = j < bytes ? from[j] : std::byte{0};
       }
     }
   }
@@ -91,36 +86,85 @@ struct MmaGemm {
     }
     commit_copies();
   }
+  // `finish` as in Gemm::fill_w, of weights with scales.
+  template <class Finish>
   static __device__ __forceinline__ void fill(Shared& s, const Values& x, const Values& w, int rows,
-                                              int outs, int col, int cols) {
+                                              int outs, int col, int cols, Finish finish) {
     begin(s, x, w, rows, outs, col + kStep, cols);
+    const Values staged = fill_x(s, x.type, w.type, rows, col, cols);
+    if (is_unpacked(w.type) && (kAsItIs<Finish> || !has_scale(w.type))) {
+      unpack_rows<kOuts, kStep>(s.w, staged.data, w.type, outs, kStep);
+      return;
+    }
+    const int k = static_cast<int>(threadIdx.x) % (kStep / 4) * 4;
+    for_fours<kOuts, kStep, true>(
+        staged, outs, 0, min(kStep, cols - col),
+        [&](int out, int c, float(&v)[4]) { finish(out, col + c, v); },
+        [&](int out, const float(&v)[4]) { put_four<kStep>(s.w, out, k, v); });
+  }
+
+  // ---- the same where columns of x go with rows of w, and outputs with its columns: those from
+  // `out` on, of `outs` in all. `finish(row, out, four)`.
+  static __device__ __forceinline__ void begin_by_columns(Shared& s, const Values& x,
+                                                          const Values& w, int rows, int out,
+                                                          int outs, int col, int cols) {
+    std::byte* stage = s.stages[col / kStep & 1];
+    if (col < cols) {
+      copy(stage, x, min(rows, kRows), col, cols);
+      copy(stage + kRows * kStageRow, w.from_row(col), min(kStep, cols - col), out, outs);
+    }
+    commit_copies();
+  }
+  template <class Finish>
+  static __device__ __forceinline__ void fill_by_columns(Shared& s, const Values& x,
+                                                         const Values& w, int rows, int out,
+                                                         int outs, int col, int cols,
+                                                         Finish finish) {
+    begin_by_columns(s, x, w, rows, out, outs, col + kStep, cols);
+    const Values staged = fill_x(s, x.type, w.type, rows, col, cols);
+    if (is_unpacked(w.type) && (kAsItIs<Finish> || !has_scale(w.type))) {
+      unpack_rows<kStep, kOuts>(s.w, staged.data, w.type, min(kStep, cols - col), kOuts);
+      return;
+    }
+    const int n = static_cast<int>(threadIdx.x) % (kOuts / 4) * 4;
+    for_fours<kStep, kOuts, true>(
+        staged, min(kStep, cols - col), 0, min(kOuts, outs - out),
+        [&](int row, int c, float(&v)[4]) { finish(col + row, out + c, v); },
+        [&](int row, const float(&v)[4]) { put_four<kOuts>(s.w, row, n, v); });
+  }
+
+  // Decodes the rows that have come; the result is where the weights have.
+  static __device__ __forceinline__ Values fill_x(Shared& s, ValueType x, ValueType w, int rows,
+                                                  int col, int cols) {
     wait_copies<1>();
     __syncthreads();
     const std::byte* stage = s.stages[col / kStep & 1];
-    const int k = static_cast<int>(threadIdx.x) % (kStep / 4) * 4, left = min(kStep, cols - col);
-    const auto as_it_is = [](int, int, const float(&)[4]) {};
-    for_fours<kRows, kStep, false>(Values(stage, 0, kStep, x.type), rows, 0, left, as_it_is,
-                                   [&](int row, const float(&v)[4]) { put(s.x, row, k, v); });
-    for_fours<kOuts, kStep, true>(Values(stage + kRows * kStageRow, 0, kStep, w.type), outs, 0,
-                                  left, as_it_is,
-                                  [&](int out, const float(&v)[4]) { put(s.w, out, k, v); });
+    unpack_rows<kRows, kStep>(s.x, stage, x, rows, kStep);
+    return {stage + kRows * kStageRow, 0, kStep, w};
   }
 
   // Adds the columns, of which `n` count, of the rows, of which there are `rows`.
+  template <bool kByColumns>
   static __device__ __forceinline__ void multiply(const Shared& s, int rows, int n, Sums& sums) {
-    const int lane = lane_id();
-    const int x_row = lane & 15, x_k = lane >> 4 << 3;
-    const int w_row = warp_id() * 16 + (lane >> 4 << 3) + (lane & 7), w_k = (lane >> 3 & 1) << 3;
+    using Rows = Lanes<kStep>;
+    using Outs = Lanes<kOuts>;
+    const Rows of_x = Rows::left(s.x, 0);
+    const Outs of_w =
+        kByColumns ? Outs::columns(s.w, warp_id() * 16) : Outs::outs(s.w, warp_id() * 16);
 #pragma unroll
     for (int k = 0; k < kStep; k += 16) {
       if (k >= n) break;
       std::uint32_t w[4];
-      load_tiles(s.w + place(w_row, k + w_k), w);
+      if constexpr (kByColumns) {
+        of_w.load_transposed(k, 0, w);
+      } else {
+        of_w.load(k, w);
+      }
 #pragma unroll
       for (int r = 0; r < kRowTiles; ++r) {
         if (16 * r >= rows) break;
         std::uint32_t x[4];
-        load_tiles(s.x + place(16 * r + x_row, k + x_k), x);
+        of_x.load_rows(16 * r, k, x);
         multiply_tiles(x, w[0], w[1], sums.block[r][0]);
         multiply_tiles(x, w[2], w[3], sums.block[r][1]);
       }

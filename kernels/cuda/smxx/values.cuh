@@ -45,6 +45,48 @@ __device__ __forceinline__ void from_e4m3_four(std::uint32_t four, float (&out)[
   }
 }
 
+// Two codes, in the top bytes of the halves of `word`, whose other bytes are zeros, as two bf16: as
+// from_e4m3_top, in the places of a bf16.
+__device__ __forceinline__ std::uint32_t bf16_from_e4m3_tops(std::uint32_t word) {
+  const std::uint32_t pair = (word & 0x80008000u) | (word >> 4 & 0x07F007F0u);
+  return scale_bf16(pair, 0x7B807B80u);  // 2^120
+}
+// Of each half that is +-480, which no code means, a NaN.
+__device__ __forceinline__ std::uint32_t spoil_nans(std::uint32_t pair) {
+  if ((pair & 0x7FFFu) == 0x43F0u) pair |= 0x7FFFu;
+  if ((pair >> 16 & 0x7FFFu) == 0x43F0u) pair |= 0x7FFFu << 16;
+  return pair;
+}
+// Eight codes as four pairs of bf16.
+__device__ __forceinline__ uint4 bf16_from_e4m3_eight(const uint2& codes) {
+  uint4 pairs = make_uint4(bf16_from_e4m3_tops(__byte_perm(codes.x, 0, 0x1404)),
+                           bf16_from_e4m3_tops(__byte_perm(codes.x, 0, 0x3424)),
+                           bf16_from_e4m3_tops(__byte_perm(codes.y, 0, 0x1404)),
+                           bf16_from_e4m3_tops(__byte_perm(codes.y, 0, 0x3424)));
+  if (holds_nan_e4m3(codes.x) || holds_nan_e4m3(codes.y)) {
+    pairs = make_uint4(spoil_nans(pairs.x), spoil_nans(pairs.y), spoil_nans(pairs.z),
+                       spoil_nans(pairs.w));
+  }
+  return pairs;
+}
+
+// Pairs of bf16 times a scale, rounded once. Scales that are bf16 themselves, as powers of two are,
+// need no f32: the product is exact there, too, and rounded the same.
+__device__ __forceinline__ std::uint32_t scaled(std::uint32_t pair, float scale) {
+  return pack_bf16(__uint_as_float(pair << 16) * scale,
+                   __uint_as_float(pair & 0xFFFF0000u) * scale);
+}
+__device__ __forceinline__ uint4 scaled(const uint4& pairs, float scale) {
+  const std::uint32_t bits = __float_as_uint(scale);
+  if ((bits & 0xFFFFu) != 0) {
+    return make_uint4(scaled(pairs.x, scale), scaled(pairs.y, scale), scaled(pairs.z, scale),
+                      scaled(pairs.w, scale));
+  }
+  const std::uint32_t both = __byte_perm(bits, 0, 0x3232);
+  return make_uint4(scale_bf16(pairs.x, both), scale_bf16(pairs.y, both), scale_bf16(pairs.z, both),
+                    scale_bf16(pairs.w, both));
+}
+
 // Round to nearest even, saturating at +-448; NaN is code 0x7F.
 __device__ __forceinline__ std::uint32_t to_e4m3(float x) {
   const std::uint32_t bits = __float_as_uint(x), magnitude = bits & 0x7FFFFFFFu;

@@ -52,17 +52,19 @@ void CudaBackend::sparse_mla(TensorView q_latent, const MlaShape& shape, const P
   check_shape(q_latent.rows == indices.rows && out_latent.rows == indices.rows &&
                   out_latent.cols == shape.heads * shape.latent && indices.stride == indices.cols,
               "sparse_mla");
-  const kernels::cuda::SparseMlaArguments args{.q = q_latent.data,
-                                               .latent = kv.latent.data,
-                                               .indices = data_as<std::int32_t>(indices),
-                                               .out = out_latent.data,
-                                               .layout = kv.layout,
-                                               .type = value_type(q_latent.dtype),
-                                               .num_tokens = static_cast<int>(indices.rows),
-                                               .num_heads = shape.heads,
-                                               .top_k = static_cast<int>(indices.cols),
-                                               .scale = scale,
-                                               .bf16_probabilities = kv.layout.is_deployed()};
+  const kernels::cuda::SparseMlaArguments args{
+      .q = q_latent.data,
+      .latent = kv.latent.data,
+      .indices = data_as<std::int32_t>(indices),
+      .out = out_latent.data,
+      .layout = kv.layout,
+      .type = value_type(q_latent.dtype),
+      .num_tokens = static_cast<int>(indices.rows),
+      .num_heads = shape.heads,
+      .top_k = static_cast<int>(indices.cols),
+      .scale = scale,
+      .bf16_probabilities = kv.layout.is_deployed(),
+      .block_heads = kernels::cuda::sparse_mla_block_heads(device_->facts().block_shared)};
   stream_.launch(launch_of(args), args);
 }
 

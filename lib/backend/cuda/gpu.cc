@@ -31,6 +31,11 @@ DeviceFacts facts_of(const Driver& driver, int index) {
         driver.cuDeviceGetAttribute(&minor, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
                                     facts.handle),
         "cuDeviceGetAttribute");
+  check(
+      driver,
+      driver.cuDeviceGetAttribute(
+          &facts.block_shared, CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN, facts.handle),
+      "cuDeviceGetAttribute");
   facts.arch = major * 10 + minor;
   facts.info = {.device = Device::cuda,
                 .device_index = index,

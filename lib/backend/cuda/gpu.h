@@ -18,7 +18,8 @@ inline constexpr const char* kKernelSet = "smxx";
 
 struct DeviceFacts {
   CUdevice handle = 0;
-  int arch = 0;  // 90: compute capability 9.0
+  int arch = 0;          // 90: compute capability 9.0
+  int block_shared = 0;  // bytes of shared memory that a block may ask for
   BackendInfo info;
 };
 

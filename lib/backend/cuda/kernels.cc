@@ -37,10 +37,13 @@ Kernels::Kernels(std::shared_ptr<Gpu> device) : device_(std::move(device)) {
       device_->check(driver.cuModuleGetFunction(&functions_[i], found->second, name.function),
                      name.function);
     }
-    device_->check(driver.cuFuncSetAttribute((*this)[kernels::cuda::Kernel::sparse_mla],
-                                             CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
-                                             static_cast<int>(kernels::cuda::kMaxShared)),
-                   "cuFuncSetAttribute");
+    for (const kernels::cuda::SharedNeed& need : kernels::cuda::kSharedNeeds) {
+      if (static_cast<int>(need.bytes) > device_->facts().block_shared) continue;  // never launched
+      device_->check(driver.cuFuncSetAttribute((*this)[need.kernel],
+                                               CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
+                                               static_cast<int>(need.bytes)),
+                     "cuFuncSetAttribute");
+    }
   } catch (...) {
     unload();
     throw;
