@@ -81,6 +81,7 @@ cuda() {
   [ -z "$tidy" ] || once check "tidy (cuda)" include lib kernels .clang-tidy scripts/lib/tidy.sh --with "$tidy" -- \
     scripts/lib/tidy.sh "$tidy" "$jobs" cuda
   once check_tests "tests ($1)" "${code[@]}" --with .deps/cuda/bin/nvcc -- ctest --preset cuda -j "$jobs" -L "$1"
+  once check "kernel mutants" "${code[@]}" scripts --with .deps/cuda/bin/nvcc -- scripts/kernel_mutants.sh "${mutants[@]}"
 }
 
 clang_tests() {

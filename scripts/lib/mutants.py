@@ -154,8 +154,7 @@ def check():
     return 1 if failed else 0
 
 
-def choose(arguments):
-    mutants = load()
+def choose(arguments, mutants):
     if arguments.only:
         return [mutant for mutant in mutants if mutant["name"] == arguments.only]
     if arguments.draw:
@@ -179,7 +178,7 @@ def main():
         for mutant in load():
             print(f"{mutant['name']:34} {mutant['file']:34} {mutant['why']}")
         return 0
-    mutants = choose(arguments)
+    mutants = choose(arguments, load())
     if not mutants:
         raise SystemExit("no such mutant")
     # Many are worth a second tree; a few would be done before it is built.
