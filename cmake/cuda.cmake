@@ -1,5 +1,5 @@
-# The GPU's kernels: each file by itself through nvcc, to a cubin for every architecture and to PTX for
-# those that come later, and all of them inside the plug-in.
+# The GPU's kernels: each file by itself through nvcc to PTX, which those GPUs take that come later,
+# and from there to a cubin for every architecture; all of them are inside the plug-in.
 set(DSV32_CUDA_ARCHITECTURES 80 86 89 90 100 120 CACHE STRING
   "Compute capabilities that get code of their own; others compile the PTX of 8.0 when they load it")
 find_program(DSV32_NVCC nvcc HINTS ${PROJECT_SOURCE_DIR}/.deps/cuda/bin PATHS /usr/local/cuda/bin)
@@ -15,33 +15,34 @@ cmake_path(GET nvcc PARENT_PATH folder)
 find_path(DSV32_CUDA_INCLUDE cuda.h HINTS ${folder}/../include ${folder}/../targets/x86_64-linux/include
   NO_DEFAULT_PATH REQUIRED)
 
-# Of each file of kernels/cuda/smxx: <folder>/<name>.ptx and <name>.sm_<arch>.cubin. Sets
-# <result>_files to all of them and <result>_names to the names.
+find_program(DSV32_PTXAS ptxas HINTS ${folder} NO_DEFAULT_PATH REQUIRED)
+
+# Of each file of kernels/cuda/smxx: <folder>/<name>.ptx, and <name>.sm_<arch>.cubin of that very PTX,
+# which is what the emulated GPU executes. Sets <result>_files to all of them and <result>_names to
+# the names.
 function(dsv32_compile_kernels result folder)
   file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/kernels/cuda/smxx/*.cu)
   # Products are fused where a kernel says so, and nowhere else: a sum's bits are part of its contract.
   set(flags -std=c++20 -fmad=false --expt-relaxed-constexpr -I${PROJECT_SOURCE_DIR}
-    --compiler-bindir ${CMAKE_CXX_COMPILER})
+    --compiler-bindir ${CMAKE_CXX_COMPILER} -ptx -arch=compute_80)
+  set(assembler --warn-on-spills)
   if(DSV32_WARNINGS_AS_ERRORS)
     list(APPEND flags -Werror all-warnings)
+    list(APPEND assembler --warning-as-error)
   endif()
   foreach(source IN LISTS sources)
     get_filename_component(name ${source} NAME_WE)
-    set(targets ${name}.ptx)
+    set(ptx ${folder}/${name}.ptx)
+    add_custom_command(OUTPUT ${ptx}
+      COMMAND ${DSV32_NVCC} ${flags} -MD -MF ${ptx}.d -o ${ptx} ${source}
+      DEPENDS ${source} DEPFILE ${ptx}.d COMMENT "nvcc ${name}.ptx" VERBATIM)
+    list(APPEND files ${ptx})
     foreach(arch IN LISTS DSV32_CUDA_ARCHITECTURES)
-      list(APPEND targets ${name}.sm_${arch}.cubin)
-    endforeach()
-    foreach(file IN LISTS targets)
-      if(file MATCHES "sm_([0-9]+)")
-        set(kind -cubin -arch=sm_${CMAKE_MATCH_1} -Xptxas --warn-on-spills)
-      else()
-        set(kind -ptx -arch=compute_80)
-      endif()
-      add_custom_command(OUTPUT ${folder}/${file}
-        COMMAND ${DSV32_NVCC} ${flags} ${kind} -MD -MF ${folder}/${file}.d -o ${folder}/${file} ${source}
-        DEPENDS ${source} DEPFILE ${folder}/${file}.d
-        COMMENT "nvcc ${file}" VERBATIM)
-      list(APPEND files ${folder}/${file})
+      set(cubin ${folder}/${name}.sm_${arch}.cubin)
+      add_custom_command(OUTPUT ${cubin}
+        COMMAND ${DSV32_PTXAS} ${assembler} -arch=sm_${arch} -o ${cubin} ${ptx}
+        DEPENDS ${ptx} COMMENT "ptxas ${name}.sm_${arch}.cubin" VERBATIM)
+      list(APPEND files ${cubin})
     endforeach()
     list(APPEND names ${name})
   endforeach()
