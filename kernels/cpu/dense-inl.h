@@ -85,6 +85,11 @@ static Lanes sigmoid_lanes(Lanes x) {
 // `n` values from element `first` on, as f32; codes without scales.
 static void load_row(const std::byte* data, ValueType type, std::int64_t first, int n, float* out) {
   int i = 0;
+  if (type == ValueType::e4m3) {  // of the types that most weights have, loops without a choice
+    for (; i + 16 <= n; i += 16) lanes_store(out + i, lanes_load_e4m3(data + first + i));
+  } else if (type == ValueType::bf16) {
+    for (; i + 16 <= n; i += 16) lanes_store(out + i, lanes_load_bf16(data + 2 * (first + i)));
+  }
   for (; i + 16 <= n; i += 16) lanes_store(out + i, load_lanes(data, type, first + i, 16));
   for (; i < n; ++i) out[i] = load_value(data, type, first + i);
 }

@@ -66,17 +66,26 @@ static inline Lanes lanes_load_bf16(const std::byte* p) {
 static inline Lanes lanes_load_f16(const std::byte* p) {
   return {_mm256_cvtph_ps(load_128(p)), _mm256_cvtph_ps(load_128(p + 16))};
 }
-static inline __m256 widen_e4m3(const std::byte* p) {
-  const __m128i code = _mm_cvtepu8_epi16(load_64(p));
-  const __m128i sign = _mm_slli_epi16(_mm_and_si128(code, _mm_set1_epi16(0x80)), 8);
-  const __m128i rest = _mm_slli_epi16(_mm_and_si128(code, _mm_set1_epi16(0x7F)), 7);
-  const __m256 x = _mm256_cvtph_ps(_mm_or_si128(sign, rest));
+// As halves: their bias of 15 instead of 7 is made up for by 2^8. A code goes into the top of a
+// word, sign and rest to their places by one signed shift. The two NaNs come out as +-480.
+static inline __m256i halves_of_e4m3(__m128i codes) {
+  const __m256i top = _mm256_slli_epi16(_mm256_cvtepu8_epi16(codes), 8);
+  return _mm256_and_si256(_mm256_srai_epi16(top, 1), _mm256_set1_epi16(static_cast<short>(0xBF80)));
+}
+static inline __m256 spoil_480(__m256 x) {
   const __m256 size = _mm256_and_ps(x, _mm256_castsi256_ps(_mm256_set1_epi32(0x7FFFFFFF)));
-  const __m256 nan = _mm256_cmp_ps(size, _mm256_set1_ps(1.875f), _CMP_EQ_OQ);
-  return _mm256_or_ps(_mm256_mul_ps(x, _mm256_set1_ps(256.0f)), nan);
+  return _mm256_or_ps(x, _mm256_cmp_ps(size, _mm256_set1_ps(480.0f), _CMP_EQ_OQ));
 }
 static inline Lanes lanes_load_e4m3(const std::byte* p) {
-  return {widen_e4m3(p), widen_e4m3(p + 8)};
+  const __m128i codes = load_128(p), rest = _mm_and_si128(codes, _mm_set1_epi8(0x7F));
+  const __m256i halves = halves_of_e4m3(codes);
+  const __m256 up = _mm256_set1_ps(256.0f);
+  Lanes x{_mm256_mul_ps(_mm256_cvtph_ps(_mm256_castsi256_si128(halves)), up),
+          _mm256_mul_ps(_mm256_cvtph_ps(_mm256_extracti128_si256(halves, 1)), up)};
+  if (_mm_movemask_epi8(_mm_cmpeq_epi8(rest, _mm_set1_epi8(0x7F))) != 0) {
+    x = {spoil_480(x.lo), spoil_480(x.hi)};
+  }
+  return x;
 }
 static inline Lanes lanes_load_int8(const std::byte* p) {
   return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(load_64(p))),
@@ -122,6 +131,22 @@ static inline float fold(Lanes a) {
   const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
   const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
   return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
+}
+// Eight trees side by side: two in the halves of a register, then four, then all.
+static inline __m256 fold_two(const float* a) {
+  const __m256 x = _mm256_add_ps(_mm256_loadu_ps(a), _mm256_loadu_ps(a + 8));
+  const __m256 y = _mm256_add_ps(_mm256_loadu_ps(a + 16), _mm256_loadu_ps(a + 24));
+  return _mm256_add_ps(_mm256_permute2f128_ps(x, y, 0x20), _mm256_permute2f128_ps(x, y, 0x31));
+}
+static inline __m256 fold_four(const float* a) {  // 0 and 2 in the lower half, 1 and 3 in the upper
+  const __m256 x = fold_two(a), y = fold_two(a + 32);
+  return _mm256_add_ps(_mm256_shuffle_ps(x, y, 0x44), _mm256_shuffle_ps(x, y, 0xEE));
+}
+static inline void fold_eight(const float* a, float* out) {
+  const __m256 x = fold_four(a), y = fold_four(a + 64);
+  const __m256 sums = _mm256_add_ps(_mm256_shuffle_ps(x, y, 0x88), _mm256_shuffle_ps(x, y, 0xDD));
+  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+  _mm256_storeu_ps(out, _mm256_permutevar8x32_ps(sums, order));
 }
 static inline float fold_max(Lanes a) {
   const __m256 eight = _mm256_max_ps(a.lo, a.hi);

@@ -82,6 +82,9 @@ static inline float fold(Lanes a) {
   const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
   return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
 }
+static inline void fold_eight(const float* a, float* out) {
+  for (int i = 0; i < 8; ++i) out[i] = fold(lanes_load(a + 16 * i));
+}
 static inline float fold_max(Lanes a) {
   const __m256 eight = _mm256_max_ps(_mm512_castps512_ps256(a.v), _mm512_extractf32x8_ps(a.v, 1));
   const __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));

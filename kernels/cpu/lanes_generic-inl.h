@@ -103,6 +103,10 @@ static inline float fold(Lanes a) {
   }
   return a.v[0];
 }
+// The same of eight, whose lanes lie behind each other.
+static inline void fold_eight(const float* a, float* out) {
+  for (int i = 0; i < 8; ++i) out[i] = fold(lanes_load(a + 16 * i));
+}
 static inline float fold_max(Lanes a) {
   for (int width = 8; width > 0; width /= 2) {
     for (int j = 0; j < width; ++j) a.v[j] = a.v[j] > a.v[j + width] ? a.v[j] : a.v[j + width];
