@@ -3,7 +3,7 @@
 
 Counted, at full inner sizes: bytes of global memory that differ, that L2 gives and that DRAM gives, passes of shared
 memory, FLOP of tensor cores, instructions of warps (of PTX, of which ptxas makes fewer). A kernel takes the longest of
-what each resource needs for them, and no less than its loads in flight allow. Beside it: the least that DRAM and
+what each resource needs for them; how long a load takes is no part of it. Beside it: the least that DRAM and
 tensor cores allow, and figures that others published for kernels of the same shape, from the sources named below.
 
 Needs what `cmake --build --preset cuda` builds. Exit: 0, or 1 where more is moved than the tests allow."""
@@ -34,7 +34,6 @@ class Gpu:
     mma: float = 1.0
 
     L2_BYTES_A_CLOCK = 40  # of a multiprocessor: 5,120 over 108 of an A100, taken for all
-    LATENCY = 0.6e-6       # seconds that a load from DRAM takes: an assumption for all
 
 
 GPUS = (Gpu("A100", 108, 1.41, 312, 2.04, 164), Gpu("L40S", 142, 2.52, 362, 0.864, 100),
@@ -86,14 +85,7 @@ def count(build):
             for row in rows}
 
 
-def resident(gpu, cost, manifest):
-    """Blocks that a multiprocessor holds at once."""
-    entry = manifest[cost.function]
-    shared = entry["shared"] + cost.shared + 1024
-    return max(1, min(gpu.shared_kb * 1024 // shared, 65536 // (entry["registers"] * cost.threads), 2048 // cost.threads))
-
-
-def predict(gpu, cost, manifest):
+def predict(gpu, cost):
     """(microseconds, which resource, microseconds that DRAM and tensor cores need at least)."""
     hertz = gpu.ghz * 1e9
     waves = -(-cost.blocks // gpu.sms)  # of blocks, one a multiprocessor
@@ -103,10 +95,6 @@ def predict(gpu, cost, manifest):
                 "instructions": cost.instructions / cost.blocks / (4 * hertz)}
     need = {name: waves * seconds for name, seconds in of_block.items()}
     need["DRAM"] = cost.dram_bytes / (gpu.dram * 1e12)
-    at_once = min(cost.blocks, gpu.sms * resident(gpu, cost, manifest))
-    in_flight = manifest[cost.function].get("in_flight", 0) * at_once
-    if in_flight:
-        need["loads in flight"] = cost.l2_bytes / in_flight * Gpu.LATENCY
     limit = max(need, key=need.get)
     least = max(cost.dram_bytes / (gpu.dram * 1e12), cost.tensor_flop / (gpu.tflops * 1e12))
     return need[limit] * 1e6, limit, least * 1e6
@@ -153,13 +141,13 @@ def main():
         told = []
         for gpu in GPUS:
             fits = manifest[cost.function]["shared"] + cost.shared <= (gpu.shared_kb - 1) * 1024
-            microseconds, _, least = predict(gpu, cost, manifest)
+            microseconds, _, least = predict(gpu, cost)
             told.append(f"{microseconds:.1f} ({least:.1f})" if fits else "other kernel")
         told.append(f"{PUBLISHED[key]:.1f}" if key in PUBLISHED else "")
         print(f"{title:52}" + "".join(f"{text:>20}" for text in told))
     print("\nwhat limits, on an H200; bytes over those that differ, of DRAM and of L2")
     for title, _, cost in shapes(counted):
-        _, limit, _ = predict(GPUS[3], cost, manifest)
+        _, limit, _ = predict(GPUS[3], cost)
         print(f"{title:52}{limit:>20}{cost.dram_bytes / cost.unique_bytes:>20.2f}{cost.l2_bytes / cost.unique_bytes:>20.2f}")
     return 0
 

@@ -69,7 +69,6 @@ step() {
 }
 
 machine() {
-  local name
   uname -a
   lscpu | grep -E 'Model name|^CPU\(s\)|Hypervisor' || true
   nvidia-smi --query-gpu=name,driver_version,compute_cap,memory.total,clocks.max.sm,clocks.max.mem,ecc.mode.current,mig.mode.current \
@@ -119,7 +118,7 @@ faults() {
   done
   got=$($day/bin/dsv32 generate examples/tiny_model --device cuda --chat --greedy "What is 47 + 38?")
   say "$want"
-  [ "$want" = "$got" ]
+  [ -n "$want" ] && [ "$want" = "$got" ]
 }
 
 times() {

@@ -70,15 +70,6 @@ __device__ __forceinline__ void put_four(std::uint16_t* tile, int row, int k, co
   store_eight(tile + place<kCols>(row, k), pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3]));
 }
 
-// Eight, from a multiple of eight on.
-template <int kCols>
-__device__ __forceinline__ void put_eight(std::uint16_t* tile, int row, int k,
-                                          const float (&low)[4], const float (&high)[4]) {
-  store_sixteen(tile + place<kCols>(row, k),
-                make_uint4(pack_bf16(low[0], low[1]), pack_bf16(low[2], low[3]),
-                           pack_bf16(high[0], high[1]), pack_bf16(high[2], high[3])));
-}
-
 // Whether unpack_rows takes values of a type.
 __device__ __forceinline__ bool is_unpacked(ValueType type) {
   return type == ValueType::bf16 || type == ValueType::e4m3;

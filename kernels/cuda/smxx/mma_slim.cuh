@@ -87,7 +87,7 @@ struct SlimTile {
   __device__ __forceinline__ std::byte* stage(int turn) const {
     return s.stages[warp_id()] + turn % kDepth * kStage;
   }
-  // `columns` columns from `col` on of `n` rows; zeros behind the last column.
+  // As MmaGemm::copy, by one warp: a block of columns from `col` on of `n` rows.
   template <class V, int kStride>
   __device__ __forceinline__ void copy(std::byte* to, const Values& v, int n, int col) const {
     const int pieces = block_cols * V::kBits >> 7;  // of 16 bytes, a row: a power of two
